@@ -1,0 +1,1 @@
+"""Expectations: whether the lake holds what the source holds, how fresh it is, and how its schema moved."""

@@ -1,0 +1,108 @@
+"""How a pipeline's health and its gaps are stored, so that every reader tells the same truth.
+
+In the checkpoint table, under the lake table's name (`pipeline`), beside the checkpoints:
+
+    entry "health"        state, at, and the newest change applied
+    entry "gap/<id>"      one for each stretch of changes that the lake may lack
+
+A gap is closed by a job that covers it, never by time. Nothing with an open gap is published as fresh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+PIPELINE: Final = "pipeline"
+ENTRY: Final = "entry"
+HEALTH_ENTRY: Final = "health"
+GAP_PREFIX: Final = "gap/"
+
+State = Literal["not started", "catching up", "caught up"]
+
+GapKind = Literal["not backfilled", "trimmed", "stream changed", "given up"]
+"""Why changes may be missing: rows older than the stream; a shard trimmed before it was read to its end; the
+stream switched off and on; records that the failure destination or the quarantine holds."""
+
+MENDED_BY: Final[Mapping[GapKind, str]] = {
+    "not backfilled": "backfill",
+    "trimmed": "repair",
+    "stream changed": "repair",
+    "given up": "repair",
+}
+"""The job that covers a gap of this kind. A backfill fills absent rows only, so where updates or deletes may
+be lost only a repair, which compares both sides, will do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of changes that the lake may lack.
+
+    Attributes:
+        id: unique within the pipeline, the same if the same gap is found again.
+        kind: why.
+        detail: one sentence for people.
+        found_at: epoch milliseconds.
+        closed_at: epoch milliseconds; None while it is open.
+    """
+
+    id: str
+    kind: GapKind
+    detail: str
+    found_at: int
+    closed_at: int | None = None
+
+    @property
+    def remedy(self) -> str:
+        """The verb that mends it."""
+        return MENDED_BY[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a pipeline knows about itself.
+
+    Attributes:
+        state: whether the stream has been read to its end. "caught up" is a judgement: an open shard may
+            return nothing while records remain behind (DynamoDB Streams, GetRecords), so it means several
+            empty answers in a row over some seconds.
+        at: epoch milliseconds when that was so; None if no worker ever said.
+        newest_source_at: epoch milliseconds, the newest change applied; None if there was none.
+        gaps: the open gaps.
+    """
+
+    state: State
+    at: int | None
+    newest_source_at: int | None
+    gaps: tuple[Gap, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is known to be missing from the lake."""
+        return not self.gaps
+
+
+def gap_to_item(pipeline: str, gap: Gap) -> dict[str, Any]:
+    """The item of a gap, as boto3's client takes it."""
+    item: dict[str, Any] = {
+        PIPELINE: {"S": pipeline},
+        ENTRY: {"S": GAP_PREFIX + gap.id},
+        "kind": {"S": gap.kind},
+        "detail": {"S": gap.detail},
+        "found_at": {"N": str(gap.found_at)},
+    }
+    if gap.closed_at is not None:
+        item["closed_at"] = {"N": str(gap.closed_at)}
+    return item
+
+
+def gap_from_item(item: Mapping[str, Mapping[str, Any]]) -> Gap:
+    """The gap that an item holds."""
+    return Gap(
+        id=item[ENTRY]["S"].removeprefix(GAP_PREFIX),
+        kind=item["kind"]["S"],
+        detail=item["detail"]["S"],
+        found_at=int(item["found_at"]["N"]),
+        closed_at=int(item["closed_at"]["N"]) if "closed_at" in item else None,
+    )

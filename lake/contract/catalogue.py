@@ -3,7 +3,8 @@
 One item for each (lake table, attribute, kind), written once, when the kind is first seen:
 
     table       S   the lake table (partition key)
-    observation S   "<kind>#<attribute>" (sort key; a kind never holds a '#')
+    observation S   "<kind>#<attribute>" (sort key; a kind never holds a '#'; of a name that is longer than a
+                    sort key may be, its SHA-256)
     attribute   S   the attribute's true name
     kind        S   see `kind_of`
     first_seen  N   epoch milliseconds
@@ -12,6 +13,7 @@ One item for each (lake table, attribute, kind), written once, when the kind is 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -68,11 +70,15 @@ def kind_of(value: Mapping[str, Any]) -> str:
     return str(tag)
 
 
+MAX_NAME_IN_KEY_BYTES: Final = 900
+"""A sort key has 1,024 bytes at most; an attribute's name may have 64 KB."""
+
+
 def to_item(lake_table: str, observation: Observation) -> dict[str, Any]:
     """The catalogue item of an observation, as boto3's client takes it."""
     return {
         TABLE: {"S": lake_table},
-        OBSERVATION: {"S": f"{observation.kind}#{observation.attribute}"},
+        OBSERVATION: {"S": f"{observation.kind}#{_name_in_key(observation.attribute)}"},
         "attribute": {"S": observation.attribute},
         "kind": {"S": observation.kind},
         "first_seen": {"N": str(observation.first_seen)},
@@ -92,3 +98,10 @@ def from_item(item: Mapping[str, Mapping[str, Any]]) -> Observation:
 
 def _widest(shapes: Iterable[NumberShape]) -> NumberShape:
     return max(shapes, key=_WIDEST.index, default="int64")
+
+
+def _name_in_key(attribute: str) -> str:
+    encoded = attribute.encode()
+    if len(encoded) <= MAX_NAME_IN_KEY_BYTES:
+        return attribute
+    return f"sha256:{hashlib.sha256(encoded).hexdigest()}"

@@ -43,7 +43,8 @@ class Gap:
         id: unique within the pipeline, the same if the same gap is found again.
         kind: why.
         detail: one sentence for people.
-        found_at: epoch milliseconds.
+        found_at: epoch milliseconds, when it was first found.
+        last_found_at: epoch milliseconds, when more of it was last found; a job that began before covers less.
         closed_at: epoch milliseconds; None while it is open.
     """
 
@@ -51,6 +52,7 @@ class Gap:
     kind: GapKind
     detail: str
     found_at: int
+    last_found_at: int
     closed_at: int | None = None
 
     @property
@@ -91,6 +93,7 @@ def gap_to_item(pipeline: str, gap: Gap) -> dict[str, Any]:
         "kind": {"S": gap.kind},
         "detail": {"S": gap.detail},
         "found_at": {"N": str(gap.found_at)},
+        "last_found_at": {"N": str(gap.last_found_at)},
     }
     if gap.closed_at is not None:
         item["closed_at"] = {"N": str(gap.closed_at)}
@@ -104,5 +107,6 @@ def gap_from_item(item: Mapping[str, Mapping[str, Any]]) -> Gap:
         kind=item["kind"]["S"],
         detail=item["detail"]["S"],
         found_at=int(item["found_at"]["N"]),
+        last_found_at=int(item["last_found_at"]["N"]),
         closed_at=int(item["closed_at"]["N"]) if "closed_at" in item else None,
     )

@@ -1,0 +1,97 @@
+"""The two sides' AWS sessions and clients, as the configuration gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+
+from dynalake.config import SideConfig
+from dynalake.errors import AccountError
+from ingest.sessions import assumed_session, client_config
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_dynamodbstreams import DynamoDBStreamsClient
+    from types_boto3_s3 import S3Client
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One side's account, opened.
+
+    Attributes:
+        session: the session, in the role where the configuration names one.
+        config: what the configuration says of this side.
+    """
+
+    session: boto3.Session
+    config: SideConfig
+
+    def dynamodb(self) -> DynamoDBClient:
+        """A DynamoDB client."""
+        return self.session.client("dynamodb", **self._where())
+
+    def streams(self) -> DynamoDBStreamsClient:
+        """A DynamoDB Streams client."""
+        return self.session.client("dynamodbstreams", **self._where())
+
+    def s3(self) -> S3Client:
+        """An S3 client."""
+        return self.session.client("s3", **self._where())
+
+    def _where(self) -> dict[str, Any]:
+        return {
+            "region_name": self.config.region,
+            "endpoint_url": self.config.endpoint_url,
+            "config": client_config(),
+        }
+
+
+def open_account(side: str, config: SideConfig) -> Account:
+    """Open one side.
+
+    Args:
+        side: "source" or "lake", for errors.
+        config: what the configuration says of it.
+
+    Raises:
+        AccountError: there are no credentials, the role cannot be assumed, or they are another account's.
+    """
+    try:
+        session = boto3.Session(profile_name=config.profile, region_name=config.region)
+        if config.role_arn:
+            session = assumed_session(
+                session,
+                config.role_arn,
+                config.external_id,
+                region=config.region,
+                sts_endpoint=config.endpoint_url,
+            )
+        elif config.endpoint_url:
+            return Account(session, config)
+        sts = session.client("sts", region_name=config.region, endpoint_url=config.endpoint_url)
+        found = sts.get_caller_identity()["Account"]
+    except ProfileNotFound:
+        raise AccountError(
+            f"the {side} side's profile {config.profile!r} is not in the AWS configuration: see `aws configure list-profiles`"
+        ) from None
+    except ClientError as error:
+        raise AccountError(
+            f"the {side} side's credentials are refused ({error.response['Error']['Code']}): "
+            + (
+                f"check that they may assume {config.role_arn} and that its ExternalId is right"
+                if config.role_arn
+                else f"check {side}.profile, or log in again"
+            )
+        ) from None
+    except BotoCoreError as error:
+        raise AccountError(f"the {side} side has no usable credentials: {error}") from None
+    if found != config.account:
+        raise AccountError(
+            f"the {side} side's credentials are of account {found}, but the configuration says {config.account}: "
+            f"check {side}.profile and {side}.role_arn"
+        )
+    return Account(session, config)

@@ -1,0 +1,210 @@
+"""`dynalake.toml`: the pipelines, and where each of their two sides is.
+
+One `[pipelines.NAME]` for each source table. An unknown key is an error, so that a misspelt one is not
+silently without effect.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from dynalake.errors import ConfigError
+from lake.contract.naming import (
+    DEFAULT_PREFIX,
+    catalogue_table_name,
+    checkpoint_table_name,
+    lake_table_name,
+)
+from lake.errors import ContractError
+
+DEFAULT_PATH: Final = Path("dynalake.toml")
+
+AccountId = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
+RoleArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/\S+$")]
+PipelineName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=64)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SideConfig(_Strict):
+    """How to reach one of the two accounts; what is not given is left to boto3's own defaults.
+
+    Attributes:
+        account: the account's id, 12 digits; credentials of another account are refused.
+        region: the AWS region.
+        profile: a profile of the AWS configuration files.
+        role_arn: a role to assume.
+        external_id: that role's ExternalId.
+        endpoint_url: an endpoint other than AWS's own, for every service of this side.
+    """
+
+    account: AccountId
+    region: str = Field(min_length=1)
+    profile: str | None = None
+    role_arn: RoleArn | None = None
+    external_id: str | None = None
+    endpoint_url: str | None = None
+
+    @model_validator(mode="after")
+    def _external_id_needs_a_role(self) -> SideConfig:
+        if self.external_id and not self.role_arn:
+            raise ValueError("external_id is given without role_arn: an ExternalId belongs to a role")
+        return self
+
+
+class SourceConfig(SideConfig):
+    """The source side.
+
+    Attributes:
+        table: the source table's name.
+        alias: what the account is called in the lake table's name; its id if not given.
+    """
+
+    table: str = Field(min_length=1)
+    alias: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]+$")] | None = None
+
+
+class LakeConfig(SideConfig):
+    """The lake side.
+
+    Attributes:
+        table: the lake table's name, where it shall not be the naming rule's.
+        prefix: what the lake's table names begin with.
+    """
+
+    table: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")] | None = None
+    prefix: str = DEFAULT_PREFIX
+
+
+class PipelineConfig(_Strict):
+    """One pipeline: one source table and its lake table.
+
+    Attributes:
+        source: the source side.
+        lake: the lake side.
+        max_wcu: write units a second that the lake table may be asked for; no cap if None.
+        max_rcu: read units a second that a backfill, parity or snapshot may take from a table; likewise.
+        policy: attribute -> keep, drop, hash or mask.
+        quarantine: `s3://bucket/prefix` in the source account, or a folder; for records that can never apply
+            and those given up.
+    """
+
+    source: SourceConfig
+    lake: LakeConfig
+    max_wcu: float | None = Field(default=None, gt=0)
+    max_rcu: float | None = Field(default=None, gt=0)
+    policy: dict[str, Literal["keep", "drop", "hash", "mask"]] = Field(default_factory=dict)
+    quarantine: str = "dynalake-quarantine"
+
+    @model_validator(mode="after")
+    def _names_are_sound(self) -> PipelineConfig:
+        try:
+            names = (self.lake_table, self.catalogue_table, self.checkpoint_table)
+        except ContractError as error:
+            raise ValueError(str(error)) from None
+        if len(set(names)) < len(names):
+            raise ValueError(f"lake.table is {self.lake_table!r}, which is one of the lake's own tables")
+        return self
+
+    @property
+    def lake_table(self) -> str:
+        """The lake table's name."""
+        alias = self.source.alias or self.source.account
+        return self.lake.table or lake_table_name(alias, self.source.table, self.lake.prefix)
+
+    @property
+    def catalogue_table(self) -> str:
+        """The schema catalogue's table name."""
+        return catalogue_table_name(self.lake.prefix)
+
+    @property
+    def checkpoint_table(self) -> str:
+        """The checkpoint table's name."""
+        return checkpoint_table_name(self.lake.prefix)
+
+
+class Config(_Strict):
+    """The whole file."""
+
+    pipelines: dict[PipelineName, PipelineConfig] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _lake_tables_are_distinct(self) -> Config:
+        owners: dict[tuple[str, str, str], str] = {}
+        for name, pipeline in self.pipelines.items():
+            place = (pipeline.lake.account, pipeline.lake.region, pipeline.lake_table)
+            if place in owners:
+                raise ValueError(
+                    f"the pipelines {owners[place]!r} and {name!r} would share the lake table {pipeline.lake_table!r}"
+                )
+            owners[place] = name
+        return self
+
+
+def load_config(path: Path = DEFAULT_PATH) -> Config:
+    """Read and check the configuration.
+
+    Raises:
+        ConfigError: the file is missing, not TOML, or says something that cannot be; the text names the file,
+            the key and the remedy.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: there is no such file; write one with `dynalake init`, or name another with --config"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+    return parse_config(content, str(path))
+
+
+def parse_config(content: dict[str, Any], name: str) -> Config:
+    """Check a configuration that was read already; `name` is what errors call it.
+
+    Raises:
+        ConfigError: as for `load_config`.
+    """
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{name}: {'; '.join(_explained(each) for each in error.errors())}") from None
+
+
+def pipeline_of(config: Config, name: str) -> PipelineConfig:
+    """The pipeline of this name.
+
+    Raises:
+        ConfigError: there is none; the text lists those there are.
+    """
+    try:
+        return config.pipelines[name]
+    except KeyError:
+        known = ", ".join(sorted(config.pipelines)) or "none"
+        raise ConfigError(f"there is no pipeline {name!r} in the configuration; it has: {known}") from None
+
+
+_REMEDIES: Final = {
+    "missing": "is missing: add it",
+    "extra_forbidden": "is not a key that dynalake knows: is it misspelt?",
+    "literal_error": "must be one of {expected}",
+    "string_pattern_mismatch": "is {input!r}, which does not have the form {pattern}",
+    "greater_than": "must be greater than {gt}",
+}
+
+
+def _explained(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    remedy = _REMEDIES.get(error["type"])
+    if remedy is None:
+        message = str(error["msg"]).removeprefix("Value error, ")
+        return f"{key}: {message}" if key else message
+    return f"{key} {remedy.format(input=error.get('input'), **error.get('ctx', {}))}"

@@ -1,0 +1,341 @@
+"""One pipeline put together: the configuration and the two accounts on one side, the jobs on the other.
+
+This is the one place that knows both `ingest` and the rest; each job is a few lines that join their parts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dynalake.aws import Account, open_account
+from dynalake.config import PipelineConfig
+from ingest.apply import IN_FLIGHT, Applier
+from ingest.backfill import Backfill, BackfillReport
+from ingest.capacity import CapacityLimit
+from ingest.checkpoints import Checkpoints, StreamCheckpoint
+from ingest.delivery import Delivery
+from ingest.handler import Replicator
+from ingest.health import HealthStore
+from ingest.observe import SchemaObserver
+from ingest.policy import Policy
+from ingest.quarantine import Place, Quarantine, place_of
+from ingest.repair import Repair, RepairReport
+from ingest.scan import Scan
+from ingest.shards import StreamReader
+from ingest.source import SourceTable, describe_source
+from ingest.tail import Tail
+from ingest.walk import Pacing
+from ingest.wire import from_boto3, to_boto3
+from ingest.worker import Worker, WorkerReport
+from lake.catalogue import schema_history
+from lake.contract.catalogue import Observation
+from lake.contract.health import Health
+from lake.tables import Step, TableKey, ensure_lake_table, ensure_shared_tables, quota_warning
+
+if TYPE_CHECKING:
+    from expectations.parity import ParityResult
+    from lake.snapshot import SnapshotReport
+
+HASH_KEY_VARIABLE: Final = "DYNALAKE_HASH_KEY"
+
+CALL_BUDGET_S: Final = 60.0
+"""What one call of the handler may take in a worker, so that a throttled batch is reported now and then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The clocks and the chance that jobs use.
+
+    Attributes:
+        now_ms: the time of day, epoch milliseconds.
+        monotonic: seconds.
+        sleep: waits that many seconds.
+        random: for jitter.
+    """
+
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    random: random.Random = random.Random()  # noqa: S311 - jitter, not cryptography
+
+
+class Pipeline:
+    """One pipeline, ready for work."""
+
+    def __init__(
+        self,
+        name: str,
+        config: PipelineConfig,
+        source: Account,
+        lake: Account,
+        *,
+        hash_key: bytes | None = None,
+        clocks: Clocks | None = None,
+        in_flight: int = IN_FLIGHT,
+    ) -> None:
+        """Join a configuration and its two accounts.
+
+        Args:
+            name: the pipeline's name in the configuration.
+            config: the pipeline's configuration.
+            source: the source account.
+            lake: the lake account.
+            hash_key: the secret of the keyed hash, where the policy hashes.
+            clocks: the clocks and the chance to use.
+            in_flight: writes to the lake under way at once.
+        """
+        self.name = name
+        self.config = config
+        self._source = source
+        self._lake = lake
+        self._hash_key = hash_key
+        self._clocks = clocks or Clocks()
+        self._in_flight = in_flight
+
+    @classmethod
+    def open(cls, name: str, config: PipelineConfig) -> Pipeline:
+        """Open both accounts of a pipeline, with the hash key from the environment.
+
+        Raises:
+            AccountError: a side's credentials are missing, refused, or of another account.
+        """
+        hash_key = os.environ.get(HASH_KEY_VARIABLE)
+        return cls(
+            name,
+            config,
+            open_account("source", config.source),
+            open_account("lake", config.lake),
+            hash_key=hash_key.encode() if hash_key else None,
+        )
+
+    # What the jobs are made of
+
+    @cached_property
+    def source_table(self) -> SourceTable:
+        """The source table. Raises SourceError where it cannot be replicated."""
+        return describe_source(self._source.dynamodb(), self.config.source.table)
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The policy. Raises PolicyError where it cannot be carried out."""
+        return Policy(
+            self.config.policy, key_attributes=self.source_table.key_names, hash_key=self._hash_key
+        )
+
+    @cached_property
+    def health_store(self) -> HealthStore:
+        """Where the pipeline's health is kept."""
+        return HealthStore(
+            self._lake.dynamodb(), self.config.checkpoint_table, self.config.lake_table, self._clocks.now_ms
+        )
+
+    @property
+    def lake_key(self) -> TableKey:
+        """The lake table's key: the source's, with type S where the policy hashes."""
+        return TableKey(
+            tuple(
+                (attribute.name, self.policy.key_type(attribute.name, attribute.type))
+                for attribute in self.source_table.key
+            )
+        )
+
+    def _checkpoints(self) -> Checkpoints:
+        return Checkpoints(self._lake.dynamodb(), self.config.checkpoint_table, self.config.lake_table)
+
+    def _limit(self, units: float | None) -> CapacityLimit | None:
+        return CapacityLimit(units, self._clocks.monotonic, self._clocks.sleep) if units else None
+
+    def _applier(self) -> Applier:
+        return Applier(
+            self._lake.dynamodb(),
+            self.config.lake_table,
+            now_ms=self._clocks.now_ms,
+            sleep=self._clocks.sleep,
+            random=self._clocks.random,
+            in_flight=self._in_flight,
+            limit=self._limit(self.config.max_wcu),
+        )
+
+    def _observer(self) -> SchemaObserver:
+        return SchemaObserver(
+            self._lake.dynamodb(), self.config.catalogue_table, self.config.lake_table, self._clocks.now_ms
+        )
+
+    def _place(self, kind: str) -> Place:
+        return place_of(f"{self.config.quarantine.rstrip('/')}/{kind}", self._source.s3())
+
+    def _quarantine(self) -> Quarantine:
+        return Quarantine(self._place("quarantine"), self.name)
+
+    def _source_scan(self, segments: int | None = None) -> Scan:
+        more: dict[str, int] = {} if segments is None else {"segments": segments}
+        return Scan(
+            self._source.dynamodb(), self.config.source.table, limit=self._limit(self.config.max_rcu), **more
+        )
+
+    def _lake_scan(self) -> Scan:
+        return Scan(
+            self._lake.dynamodb(), self.config.lake_table, limit=self._limit(self.config.max_rcu)
+        )
+
+    # The jobs
+
+    def setup(self) -> tuple[list[Step], str | None]:
+        """Make what the lake side needs; all of it is looked at before anything is made.
+
+        Returns:
+            The steps, and a warning where the account is near its quota of tables.
+
+        Raises:
+            SourceError: the source table cannot be replicated.
+            PolicyError: the policy cannot be carried out.
+            LakeTableError: a table cannot be made, or is there and belongs to something else.
+        """
+        key = self.lake_key
+        dynamodb = self._lake.dynamodb()
+        warning = quota_warning(dynamodb)
+        steps = ensure_shared_tables(dynamodb, self.config.catalogue_table, self.config.checkpoint_table)
+        steps += ensure_lake_table(dynamodb, self.config.lake_table, key)
+        checkpoints = self._checkpoints()
+        if checkpoints.stream() is None:
+            self.health_store.open_gap(
+                "before-the-stream",
+                "not backfilled",
+                "the rows that were in the source before its stream was read are not in the lake yet",
+            )
+            checkpoints.note_stream(StreamCheckpoint(self.source_table.stream_arn, self._clocks.now_ms()))
+            steps.append(Step(f"pipeline {self.name}", "made"))
+        else:
+            steps.append(Step(f"pipeline {self.name}", "there"))
+        return steps, warning
+
+    def backfill(
+        self, *, restart: bool = False, on_progress: Callable[[BackfillReport], None] = lambda _: None
+    ) -> BackfillReport:
+        """Fill the lake with what the source holds; see `ingest.backfill`."""
+        return Backfill(
+            self._source_scan,
+            self.source_table.key_names,
+            self._applier(),
+            self.policy,
+            self._quarantine(),
+            self._observer(),
+            self._checkpoints(),
+            self.health_store,
+            self._clocks.now_ms,
+        ).run(restart=restart, on_progress=on_progress)
+
+    def replicator(self) -> Replicator:
+        """The handler that Lambda runs, over this pipeline's accounts."""
+        return Replicator(
+            self._applier(),
+            self.policy,
+            self._quarantine(),
+            self._observer(),
+            self.health_store,
+            self._clocks.now_ms,
+        )
+
+    def run_worker(
+        self,
+        stop: threading.Event,
+        until_caught_up: threading.Event | None = None,
+        *,
+        pacing: Pacing | None = None,
+        on_progress: Callable[[WorkerReport], None] = lambda _: None,
+    ) -> WorkerReport:
+        """Replicate until told to stop; see `ingest.worker`."""
+        arn = self.source_table.stream_arn
+        replicator = self.replicator()
+
+        def process(event: Mapping[str, Any]) -> Any:
+            until = self._clocks.monotonic() + CALL_BUDGET_S
+            return replicator.process(event, lambda: until - self._clocks.monotonic())
+
+        delivery = Delivery(
+            process,
+            arn,
+            self._place(f"failed/{self.name}"),
+            self.health_store,
+            now_ms=self._clocks.now_ms,
+            stop=stop,
+            random=self._clocks.random,
+        )
+        return Worker(
+            StreamReader(self._source.streams(), arn),
+            delivery,
+            self._checkpoints(),
+            self.health_store,
+            now_ms=self._clocks.now_ms,
+            monotonic=self._clocks.monotonic,
+            pacing=pacing,
+            on_progress=on_progress,
+        ).run(stop, until_caught_up)
+
+    def parity(
+        self,
+        *,
+        looks: int | None = None,
+        pause_s: float | None = None,
+        on_progress: Callable[[str, int], None] = lambda _side, _rows: None,
+    ) -> ParityResult:
+        """Compare both tables row by row; see `expectations.parity`."""
+        from expectations.parity import LOOKS, PAUSE_S, Side, compare
+
+        source, lake = self._source.dynamodb(), self._lake.dynamodb()
+        return compare(
+            Side(_items(self._source_scan()), lambda key: _get(source, self.config.source.table, key)),
+            Side(_items(self._lake_scan()), lambda key: _get(lake, self.config.lake_table, key)),
+            self.source_table.key_names,
+            self.policy.apply,
+            sleep=self._clocks.sleep,
+            looks=LOOKS if looks is None else looks,
+            pause_s=PAUSE_S if pause_s is None else pause_s,
+            on_progress=on_progress,
+        )
+
+    def repair(
+        self,
+        keys: Iterable[Mapping[str, Any]],
+        on_progress: Callable[[RepairReport], None] = lambda _: None,
+    ) -> RepairReport:
+        """Read these source keys again and make the lake's rows what they are; see `ingest.repair`."""
+        return Repair(
+            self._source.dynamodb(),
+            self.config.source.table,
+            self._lake.dynamodb(),
+            self._applier(),
+            self.policy,
+            self._quarantine(),
+            self._observer(),
+            self._clocks.now_ms,
+        ).mend(keys, on_progress)
+
+    def health(self) -> Health:
+        """What the pipeline knows about itself."""
+        return self.health_store.health()
+
+    def schema_history(self) -> list[Observation]:
+        """What the catalogue knows of the pipeline's attributes."""
+        return schema_history(
+            self._lake.dynamodb(), self.config.catalogue_table, self.config.lake_table
+        )
+
+
+def _items(scan: Scan) -> Iterator[Mapping[str, Any]]:
+    for page in scan.pages():
+        yield from page.items
+
+
+def _get(dynamodb: Any, table: str, key: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    item = dynamodb.get_item(TableName=table, Key=to_boto3(key), ConsistentRead=True).get("Item")
+    return from_boto3(item) if item is not None else None

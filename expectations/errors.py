@@ -1,0 +1,13 @@
+"""What can go wrong in the expectations package, as one family.
+
+ExpectationsError
+└── ParityError      the two sides cannot be compared
+"""
+
+
+class ExpectationsError(Exception):
+    """Base of all errors of the expectations package; its text says what is wrong and what to do."""
+
+
+class ParityError(ExpectationsError):
+    """The two sides cannot be compared."""

@@ -1,0 +1,265 @@
+"""The one rule, on DynamoDB: a change is written if, and only if, its version is newer than the row's.
+
+Why this converges, case by case (design of versions: `lake.contract.versions`):
+
+- A batch is delivered twice, or late, or out of order: its changes are older than, or the same as, what the
+  row shows; the condition fails, nothing happens. That is not an error: it is counted as stale.
+- A delete arrives before the insert that a backfill is about to write: the delete leaves a tombstone with its
+  version; the backfill's write demands an absent row and fails.
+- A row was read from the source (backfill, repair, redrive): between the look at the row's version and the
+  write, a streamed change may have been applied; then the row's version is no longer the one seen, and the
+  write fails. The change that won is newer than the read, or its successors are still on their way.
+- A streamed change that precedes the read arrives after the read row was written: the read row's version is
+  the one seen, plus a revision, so whatever the reader had seen is older. A change between the two that was
+  not yet applied may overwrite the read row for a moment; the changes after it follow in the stream's order,
+  and the last one is the source's state.
+- Two writers race on one row: DynamoDB evaluates the condition and writes in one atomic step.
+
+The condition reads no row (no extra capacity) and needs no transaction.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError, HTTPClientError
+
+from ingest.capacity import CapacityLimit
+from ingest.errors import LakeUnavailableError, MalformedRecordError
+from ingest.wire import to_boto3
+from lake.contract.rows import TOMBSTONE_LIFE_S, VERSION, Change, lake_row
+from lake.contract.versions import ABSENT
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+IN_FLIGHT: Final = 16
+"""Writes under way at once: a DynamoDB write takes 5 to 10 ms across accounts, so 16 keep one client's CPU busy."""
+
+BACKOFF_BASE_S: Final = 0.05
+BACKOFF_CAP_S: Final = 5.0
+"""Full jitter between 0 and min(cap, base * 2^attempt) (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
+
+_BACK_PRESSURE: Final = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "ThrottlingException",
+        "Throttling",
+        "RequestLimitExceeded",
+        "LimitExceededException",
+        "InternalServerError",
+        "ServiceUnavailable",
+        "TransactionConflictException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+    }
+)
+_TOO_LARGE: Final = "item size has exceeded"
+_OTHER_KEY_SCHEMA: Final = ("key element does not match", "type mismatch for key", "missing the key")
+"""What DynamoDB says to an item whose key is not the table's: then no row would ever fit."""
+_UNITS_OF_A_REFUSED_WRITE: Final = 1.0
+
+
+class Outcome(Enum):
+    """What became of a change."""
+
+    APPLIED = "applied"
+    STALE = "stale"
+    """The row has this version or a newer one: the rule at work."""
+    REFUSED = "refused"
+    """It can never apply; it belongs in quarantine."""
+    FAILED = "failed"
+    """It was not applied now and must be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one change.
+
+    Attributes:
+        change: the change.
+        outcome: what became of it.
+        reason: one sentence for REFUSED and FAILED, without an item's values.
+        throttled: how many times DynamoDB pushed back.
+    """
+
+    change: Change
+    outcome: Outcome
+    reason: str = ""
+    throttled: int = 0
+
+
+def unlimited() -> float:
+    """The time left where nobody sets a limit, seconds."""
+    return float("inf")
+
+
+class Applier:
+    """Writes changes to one lake table by the rule, many in flight."""
+
+    def __init__(
+        self,
+        dynamodb: DynamoDBClient,
+        table: str,
+        *,
+        now_ms: Callable[[], int],
+        sleep: Callable[[float], None],
+        random: Random,
+        in_flight: int = IN_FLIGHT,
+        limit: CapacityLimit | None = None,
+        tombstone_life_s: int = TOMBSTONE_LIFE_S,
+    ) -> None:
+        """Write to `table` with the lake's client.
+
+        Args:
+            dynamodb: the lake account's client; its own retries should be few, since this class waits out
+                throttling for as long as there is time.
+            table: the lake table's name.
+            now_ms: the time of day, epoch milliseconds.
+            sleep: waits that many seconds.
+            random: for jitter.
+            in_flight: writes under way at once.
+            limit: caps the write units a second (`max_wcu`).
+            tombstone_life_s: how long a tombstone stays, seconds.
+        """
+        self._dynamodb = dynamodb
+        self._table = table
+        self._now_ms = now_ms
+        self._sleep = sleep
+        self._random = random
+        self._limit = limit
+        self._tombstone_life_s = tombstone_life_s
+        self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="apply") if in_flight > 1 else None
+        self._refusing = threading.Event()
+
+    @property
+    def table(self) -> str:
+        """The lake table's name."""
+        return self._table
+
+    def apply(self, changes: Sequence[Change], remaining_s: Callable[[], float] = unlimited) -> list[Result]:
+        """Write changes of distinct keys, in any order.
+
+        Args:
+            changes: at most one for each key; the writes overtake one another.
+            remaining_s: seconds left; what is not written by then is FAILED, not lost.
+
+        Returns:
+            One result for each change, in the same order.
+
+        Raises:
+            LakeUnavailableError: the table refuses every write (missing, forbidden, another key schema).
+        """
+        self._refusing.clear()
+        if self._pool is None:
+            return [self._apply(change, remaining_s) for change in changes]
+        return list(self._pool.map(lambda change: self._apply(change, remaining_s), changes))
+
+    def _apply(self, change: Change, remaining_s: Callable[[], float]) -> Result:
+        """Write one change, waiting out what is temporary for as long as there is time."""
+        throttled = 0
+        while True:
+            if self._refusing.is_set():
+                return Result(change, Outcome.FAILED, "the lake table refuses every write", throttled)
+            if remaining_s() <= 0:
+                return Result(change, Outcome.FAILED, "no time left in this invocation", throttled)
+            outcome, reason = self._try(change)
+            if outcome is not Outcome.FAILED:
+                return Result(change, outcome, reason, throttled)
+            throttled += 1
+            pause = self._random.uniform(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**throttled))
+            if pause >= remaining_s():
+                return Result(change, Outcome.FAILED, reason, throttled)
+            self._sleep(pause)
+
+    def _try(self, change: Change) -> tuple[Outcome, str]:
+        """Write once. FAILED means that it is worth trying again."""
+        try:
+            if self._limit:
+                self._limit.wait()
+            self._put(change)
+        except MalformedRecordError as error:
+            return Outcome.REFUSED, str(error)
+        except HTTPClientError as error:
+            return Outcome.FAILED, f"the lake could not be reached ({type(error).__name__})"
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == "ConditionalCheckFailedException":
+                return Outcome.STALE, ""
+            if code in _BACK_PRESSURE or error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+                return Outcome.FAILED, f"the lake table pushes back ({code})"
+            refusal = _refusal_of_this_item(error)
+            if refusal:
+                return Outcome.REFUSED, refusal
+            self._refusing.set()
+            raise LakeUnavailableError(_explain(error, self._table)) from error
+        return Outcome.APPLIED, ""
+
+    def _put(self, change: Change) -> None:
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "Item": to_boto3(lake_row(change, self._now_ms(), self._tombstone_life_s)),
+            **condition(change),
+        }
+        if self._limit is None:
+            self._dynamodb.put_item(**request)
+            return
+        try:
+            response = self._dynamodb.put_item(**request, ReturnConsumedCapacity="TOTAL")
+        except ClientError:
+            self._limit.spend(_UNITS_OF_A_REFUSED_WRITE)
+            raise
+        self._limit.spend(response["ConsumedCapacity"].get("CapacityUnits", _UNITS_OF_A_REFUSED_WRITE))
+
+
+def condition(change: Change) -> dict[str, Any]:
+    """The rule as the parameters of a conditional write."""
+    names = {"#version": VERSION}
+    if change.read_over is None:
+        return {
+            "ConditionExpression": "attribute_not_exists(#version) OR #version < :version",
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": {":version": {"S": change.version}},
+        }
+    if change.read_over == ABSENT:
+        return {"ConditionExpression": "attribute_not_exists(#version)", "ExpressionAttributeNames": names}
+    return {
+        "ConditionExpression": "#version = :seen",
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": {":seen": {"S": change.read_over}},
+    }
+
+
+def _refusal_of_this_item(error: ClientError) -> str | None:
+    """Why this item, and not every item, can never be written; None where it is another error."""
+    details = error.response["Error"]
+    message = details.get("Message", "").lower()
+    if details["Code"] != "ValidationException" or any(said in message for said in _OTHER_KEY_SCHEMA):
+        return None
+    if _TOO_LARGE in message:
+        return (
+            "with dynalake's metadata the item would be larger than DynamoDB's 400 KB: "
+            "make it smaller in the source, then redrive"
+        )
+    return "DynamoDB refuses the item as invalid (ValidationException)"
+
+
+def _explain(error: ClientError, table: str) -> str:
+    code = error.response["Error"]["Code"]
+    match code:
+        case "ResourceNotFoundException":
+            return f"the lake table {table!r} does not exist: run `dynalake setup`"
+        case "AccessDeniedException" | "UnrecognizedClientException" | "ExpiredTokenException":
+            return f"the lake account refuses writes to {table!r} ({code}): check the role and its ExternalId"
+        case "ValidationException":
+            return (
+                f"the lake table {table!r} has another key schema than the source table: "
+                "give the pipeline a lake table of its own (lake.table)"
+            )
+    return f"the lake table {table!r} refuses writes ({code})"

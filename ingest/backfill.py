@@ -1,0 +1,223 @@
+"""Bringing to the lake what was in the source before its stream was read.
+
+Why it is safe while the stream is live: a scan's page was read before the lake's row was looked at, so it may
+fill a row only where there is none, tombstones included. Whatever the stream has written, or will write, is
+newer than the version "0~000001" that a filled row gets. A backfill may therefore run as late, as often and
+as slowly as one likes, and may last longer than the stream's 24 hours.
+
+Why a kill loses nothing: a segment's checkpoint moves past a page only when every row of it is in the lake,
+or in quarantine. A page that is written again finds its rows present.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ingest.apply import Applier, Outcome
+from ingest.checkpoints import Checkpoints
+from ingest.errors import BackfillError, MalformedRecordError
+from ingest.handler import GapKeeper
+from ingest.health import HealthStore
+from ingest.observe import SchemaObserver
+from ingest.policy import Policy
+from ingest.quarantine import Quarantine
+from ingest.records import refuse_reserved
+from ingest.scan import Page, Scan
+from lake.contract.rows import Change
+from lake.contract.versions import ABSENT, read_over
+
+FILLS_ABSENT: Final = read_over(ABSENT)
+"""The version of a row that a backfill wrote."""
+
+_PLAN: Final = "backfill"
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillReport:
+    """What a backfill has done so far, resumed parts included.
+
+    Attributes:
+        read: rows read from the source.
+        filled: rows written.
+        present: rows that were in the lake already, as rows or tombstones.
+        quarantined: rows that can never be written.
+        read_units: read capacity units spent in this run.
+        segments_done: segments at their end.
+        segments: segments in all.
+        resumed: whether an earlier run was gone on with.
+    """
+
+    read: int
+    filled: int
+    present: int
+    quarantined: int
+    read_units: float
+    segments_done: int
+    segments: int
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A backfill that was begun: `segments` must stay the same, or the segments' keys mean nothing."""
+
+    began_at: int
+    segments: int
+
+
+class Backfill:
+    """One pipeline's backfill by scan."""
+
+    def __init__(
+        self,
+        scan: Callable[[int | None], Scan],
+        key: Iterable[str],
+        applier: Applier,
+        policy: Policy,
+        quarantine: Quarantine,
+        observer: SchemaObserver,
+        checkpoints: Checkpoints,
+        health: HealthStore,
+        now_ms: Callable[[], int],
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            scan: makes the scan of the source table for a number of segments; None for its own choice.
+            key: the names of the source table's key attributes.
+            applier: writes to the lake table.
+            policy: what becomes of an attribute.
+            quarantine: where rows go that can never be written.
+            observer: the catalogue's writer.
+            checkpoints: where the progress is kept.
+            health: whose gap "not backfilled" the end of the backfill closes.
+            now_ms: the time of day, epoch milliseconds.
+        """
+        self._scan = scan
+        self._key = tuple(key)
+        self._applier = applier
+        self._policy = policy
+        self._quarantine = quarantine
+        self._observer = observer
+        self._checkpoints = checkpoints
+        self._health = health
+        self._gaps: GapKeeper = health
+        self._now_ms = now_ms
+
+    def run(
+        self,
+        *,
+        restart: bool = False,
+        on_progress: Callable[[BackfillReport], None] = lambda _: None,
+    ) -> BackfillReport:
+        """Fill every row that is absent; go on with an earlier run that was cut off.
+
+        Args:
+            restart: begin anew, whatever an earlier run did.
+            on_progress: called after every page.
+
+        Raises:
+            SourceError: the source table cannot be scanned.
+            LakeUnavailableError: the lake refuses every write.
+            QuarantineError: a row that must be put away could not be.
+            BackfillError: a row was not written although there was no limit of time.
+        """
+        plan = None if restart else self._unfinished_plan()
+        resumed = plan is not None
+        if plan is None:
+            plan = self._begin()
+        scan = self._scan(plan.segments)
+        starts = self._starts(plan)
+        totals = dict.fromkeys(("read", "filled", "present", "quarantined"), 0)
+        units = 0.0
+        done = plan.segments - len(starts)
+
+        def report() -> BackfillReport:
+            return BackfillReport(
+                **totals, read_units=units, segments_done=done, segments=plan.segments, resumed=resumed
+            )
+
+        for page in scan.pages(starts) if starts else ():
+            self._fill(page, totals)
+            self._save(page)
+            units += page.read_units
+            done += page.last_key is None
+            on_progress(report())
+        self._end(plan)
+        return report()
+
+    def _fill(self, page: Page, totals: dict[str, int]) -> None:
+        changes: list[Change] = []
+        items: list[Mapping[str, Any]] = []
+        for item in page.items:
+            try:
+                refuse_reserved(item)
+            except MalformedRecordError as error:
+                self._put_away(item, str(error), totals)
+                continue
+            image = self._policy.apply(item)
+            key = {name: image[name] for name in self._key}
+            changes.append(Change(key, image, FILLS_ABSENT, read_over=ABSENT))
+            items.append(item)
+        written: list[Change] = []
+        for result, source in zip(self._applier.apply(changes), items, strict=True):
+            match result.outcome:
+                case Outcome.APPLIED:
+                    totals["filled"] += 1
+                    written.append(result.change)
+                case Outcome.STALE:
+                    totals["present"] += 1
+                case Outcome.REFUSED:
+                    self._put_away(source, result.reason, totals)
+                case Outcome.FAILED:
+                    raise BackfillError(
+                        f"a row could not be written: {result.reason}; run the backfill again"
+                    )
+        self._observer.note(written)
+        totals["read"] += len(page.items)
+
+    def _put_away(self, item: Mapping[str, Any], reason: str, totals: dict[str, int]) -> None:
+        key = json.dumps([item[name] for name in self._key], sort_keys=True)
+        name = f"backfill/{hashlib.sha256(key.encode()).hexdigest()}"
+        self._quarantine.keep_item(name, item, reason, self._now_ms())
+        self._gaps.given_up(f"rows are in quarantine, the first because {reason}")
+        totals["quarantined"] += 1
+
+    def _unfinished_plan(self) -> _Plan | None:
+        item = self._checkpoints.get(_PLAN)
+        if item is None or "ended_at" in item:
+            return None
+        return _Plan(int(item["began_at"]["N"]), int(item["segments"]["N"]))
+
+    def _begin(self) -> _Plan:
+        for entry, _ in list(self._checkpoints.entries(f"{_PLAN}/")):
+            self._checkpoints.delete(entry)
+        plan = _Plan(self._now_ms(), self._scan(None).segments)
+        self._checkpoints.put(_PLAN, self._plan_content(plan))
+        return plan
+
+    def _starts(self, plan: _Plan) -> dict[int, Mapping[str, Any] | None]:
+        starts: dict[int, Mapping[str, Any] | None] = dict.fromkeys(range(plan.segments))
+        for entry, item in self._checkpoints.entries(f"{_PLAN}/"):
+            segment = int(entry.rpartition("/")[2])
+            if "last_key" in item:
+                starts[segment] = json.loads(item["last_key"]["S"])
+            else:
+                del starts[segment]
+        return starts
+
+    def _save(self, page: Page) -> None:
+        content = {"last_key": {"S": json.dumps(page.last_key)}} if page.last_key else {}
+        self._checkpoints.put(f"{_PLAN}/{page.segment}", content)
+
+    def _end(self, plan: _Plan) -> None:
+        self._checkpoints.put(_PLAN, {**self._plan_content(plan), "ended_at": {"N": str(self._now_ms())}})
+        self._health.close_gaps("backfill", plan.began_at)
+
+    @staticmethod
+    def _plan_content(plan: _Plan) -> dict[str, Any]:
+        return {"began_at": {"N": str(plan.began_at)}, "segments": {"N": str(plan.segments)}}

@@ -1,0 +1,122 @@
+"""How far each shard of a stream, and each segment of a backfill, has been worked off.
+
+In the checkpoint table, in the lake account, so that another host can take over:
+
+    pipeline  S   the lake table (partition key)
+    entry     S   "stream"                          which stream is being read, and since when
+                  "shard/<stream label>/<shard id>"  the last sequence number that was delivered, or "finished"
+                  "backfill" and "backfill/<segment>"
+                  "health" and "gap/<id>"            see `lake.contract.health`
+
+A checkpoint is written after what it covers was applied, never before. One that is old costs a redelivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from lake.contract.health import ENTRY, PIPELINE
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+_STREAM: Final = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCheckpoint:
+    """Which stream a pipeline reads.
+
+    Attributes:
+        arn: the stream's ARN.
+        noted_at: epoch milliseconds; from then on every change of this stream must reach the lake.
+    """
+
+    arn: str
+    noted_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCheckpoint:
+    """How far a shard has been read.
+
+    Attributes:
+        sequence_number: the last record delivered; None where none was.
+        finished: the shard was closed and read to its end.
+        at: epoch milliseconds of the checkpoint.
+    """
+
+    sequence_number: str | None
+    finished: bool
+    at: int
+
+
+class Checkpoints:
+    """The checkpoints of one pipeline."""
+
+    def __init__(self, dynamodb: DynamoDBClient, table: str, pipeline: str) -> None:
+        """Keep the checkpoints of `pipeline`, which is named by its lake table, with the lake account's client."""
+        self._dynamodb = dynamodb
+        self._table = table
+        self._pipeline = pipeline
+
+    def stream(self) -> StreamCheckpoint | None:
+        """The stream that is being read; None before `note_stream`."""
+        item = self.get(_STREAM)
+        return StreamCheckpoint(item["arn"]["S"], int(item["noted_at"]["N"])) if item else None
+
+    def note_stream(self, stream: StreamCheckpoint) -> None:
+        """Write down which stream is being read, in place of any other."""
+        self.put(_STREAM, {"arn": {"S": stream.arn}, "noted_at": {"N": str(stream.noted_at)}})
+
+    def shards(self, stream_label: str) -> dict[str, ShardCheckpoint]:
+        """The checkpoints of a stream's shards, by shard id."""
+        prefix = f"shard/{stream_label}/"
+        return {
+            entry.removeprefix(prefix): ShardCheckpoint(
+                sequence_number=item["sequence_number"]["S"] if "sequence_number" in item else None,
+                finished=item["finished"]["BOOL"],
+                at=int(item["at"]["N"]),
+            )
+            for entry, item in self.entries(prefix)
+        }
+
+    def save_shard(self, stream_label: str, shard_id: str, checkpoint: ShardCheckpoint) -> None:
+        """Write down how far a shard has been read."""
+        content: dict[str, Any] = {
+            "finished": {"BOOL": checkpoint.finished},
+            "at": {"N": str(checkpoint.at)},
+        }
+        if checkpoint.sequence_number is not None:
+            content["sequence_number"] = {"S": checkpoint.sequence_number}
+        self.put(f"shard/{stream_label}/{shard_id}", content)
+
+    def get(self, entry: str) -> Mapping[str, Mapping[str, Any]] | None:
+        """One entry's item, read consistently; None where there is none."""
+        key = {PIPELINE: {"S": self._pipeline}, ENTRY: {"S": entry}}
+        return self._dynamodb.get_item(TableName=self._table, Key=key, ConsistentRead=True).get("Item")
+
+    def put(self, entry: str, content: Mapping[str, Any]) -> None:
+        """Write one entry, in place of what it held."""
+        key = {PIPELINE: {"S": self._pipeline}, ENTRY: {"S": entry}}
+        self._dynamodb.put_item(TableName=self._table, Item={**key, **content})
+
+    def delete(self, entry: str) -> None:
+        """Take one entry away."""
+        key = {PIPELINE: {"S": self._pipeline}, ENTRY: {"S": entry}}
+        self._dynamodb.delete_item(TableName=self._table, Key=key)
+
+    def entries(self, prefix: str) -> Iterable[tuple[str, Mapping[str, Mapping[str, Any]]]]:
+        """The entries whose name begins with `prefix`, read consistently, in order of name."""
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=self._table,
+            KeyConditionExpression="#pipeline = :pipeline AND begins_with(#entry, :prefix)",
+            ExpressionAttributeNames={"#pipeline": PIPELINE, "#entry": ENTRY},
+            ExpressionAttributeValues={":pipeline": {"S": self._pipeline}, ":prefix": {"S": prefix}},
+            ConsistentRead=True,
+        )
+        for page in pages:
+            for item in page["Items"]:
+                yield item[ENTRY]["S"], item

@@ -1,0 +1,58 @@
+"""What can go wrong in the ingest package, as one family.
+
+IngestError
+├── SourceError            the source table is missing, or its stream is off or of the wrong view type
+├── LakeUnavailableError   the lake refuses every write: no such table, no permission, another key schema
+├── StreamError            the stream cannot be read
+│   ├── TrimmedError       records were trimmed before they were read
+│   └── ExpiredIteratorError  an iterator is older than 15 minutes; ask for another
+├── MalformedRecordError   a record that can never apply; its text is the quarantine's reason
+├── PolicyError            a policy cannot be carried out
+├── QuarantineError        a record could not be put away; the batch must be tried again
+├── StoppedError           the work was told to stop before a batch was settled
+└── BackfillError          a backfill cannot start or go on
+"""
+
+
+class IngestError(Exception):
+    """Base of all errors of the ingest package; its text says what is wrong and what to do."""
+
+
+class SourceError(IngestError):
+    """The source table is missing, or its stream is off or of the wrong view type."""
+
+
+class LakeUnavailableError(IngestError):
+    """The lake refuses every write; retrying a single record would change nothing."""
+
+
+class StreamError(IngestError):
+    """The stream cannot be read."""
+
+
+class TrimmedError(StreamError):
+    """Records were trimmed before they were read: changes may be lost."""
+
+
+class ExpiredIteratorError(StreamError):
+    """A shard iterator expired (they live 15 minutes)."""
+
+
+class MalformedRecordError(IngestError):
+    """A record that can never apply. The text is the reason, and never holds an item's values."""
+
+
+class PolicyError(IngestError):
+    """A policy cannot be carried out."""
+
+
+class QuarantineError(IngestError):
+    """A record could not be put away, so it must not be passed over."""
+
+
+class StoppedError(IngestError):
+    """The work was told to stop before a batch was settled; it comes again."""
+
+
+class BackfillError(IngestError):
+    """A backfill cannot start or go on."""

@@ -1,0 +1,192 @@
+"""One batch of one shard, from the event to the lake, for Lambda and for the worker alike.
+
+Batch -> one change a key -> conditional writes -> the lowest sequence number that was not applied. Reporting
+the lowest is what makes partial failure safe: Lambda goes on from there, and what came after it and was
+applied already is stale when it comes again (`ReportBatchItemFailures`, AWS Lambda developer guide).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from botocore.exceptions import ClientError
+
+from ingest.apply import Applier, Outcome, Result, unlimited
+from ingest.errors import MalformedRecordError, QuarantineError
+from ingest.observe import SchemaObserver
+from ingest.policy import Policy
+from ingest.quarantine import Quarantine
+from ingest.records import Record, change_of, last_change_per_key, sequence_number
+from lake.contract.catalogue import Observation
+from lake.contract.rows import Change
+from lake.contract.versions import label_of_stream
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """What became of a batch.
+
+    Attributes:
+        records: records delivered.
+        outcomes: changes by outcome, plus "deleted" (tombstones among the applied), "superseded" (earlier
+            changes of a key in this batch), "quarantined" and "throttled" (times DynamoDB pushed back).
+        lags_ms: for each applied change, milliseconds from its creation in the source to its write.
+        observed: what the schema catalogue learned.
+        failed_from: the lowest sequence number that must be tried again; None where there is none.
+        failure: why, in one sentence.
+    """
+
+    records: int
+    outcomes: Mapping[str, int]
+    lags_ms: Sequence[int]
+    observed: Sequence[Observation]
+    failed_from: str | None
+    failure: str = ""
+
+    def response(self) -> dict[str, Any]:
+        """The answer that Lambda expects from a function with partial batch responses."""
+        failures = [] if self.failed_from is None else [{"itemIdentifier": self.failed_from}]
+        return {"batchItemFailures": failures}
+
+
+class GapKeeper(Protocol):
+    """Where it is written down that the lake lacks something."""
+
+    def given_up(self, detail: str) -> None:
+        """Note that records were put away and not applied."""
+        ...
+
+
+class Replicator:
+    """Applies batches of stream records to the lake."""
+
+    def __init__(
+        self,
+        applier: Applier,
+        policy: Policy,
+        quarantine: Quarantine,
+        observer: SchemaObserver,
+        gaps: GapKeeper,
+        now_ms: Callable[[], int],
+    ) -> None:
+        """Join the parts of one pipeline; `now_ms` is the time of day in epoch milliseconds."""
+        self._applier = applier
+        self._policy = policy
+        self._quarantine = quarantine
+        self._observer = observer
+        self._gaps = gaps
+        self._now_ms = now_ms
+
+    def process(self, event: Mapping[str, Any], remaining_s: Callable[[], float] = unlimited) -> BatchReport:
+        """Apply one event's records, all of one shard.
+
+        Args:
+            event: as Lambda delivers it, `{"Records": […]}`.
+            remaining_s: seconds left for the work.
+
+        Raises:
+            LakeUnavailableError: the lake table refuses every write.
+            QuarantineError: a record without a sequence number could not be put away.
+            ClientError: the catalogue could not be written; the batch must be tried again.
+        """
+        records: Sequence[Record] = event["Records"]
+        batch = _Batch()
+        for record in records:
+            try:
+                batch.add(change_of(record, self._policy), record)
+            except MalformedRecordError as error:
+                self._put_away(batch, record, str(error))
+        results = self._applier.apply(batch.changes(), remaining_s)
+        written: list[Change] = []
+        lags: list[int] = []
+        now = self._now_ms()
+        for result in results:
+            self._settle(batch, result)
+            if result.outcome in (Outcome.APPLIED, Outcome.STALE):
+                written.append(result.change)
+            if result.outcome is Outcome.APPLIED and result.change.source_at is not None:
+                lags.append(max(0, now - result.change.source_at))
+        observed = self._observer.note(written)
+        return BatchReport(
+            records=len(records),
+            outcomes=batch.outcomes,
+            lags_ms=lags,
+            observed=observed,
+            failed_from=batch.failed_from,
+            failure=batch.failure,
+        )
+
+    def _settle(self, batch: _Batch, result: Result) -> None:
+        batch.outcomes["throttled"] += result.throttled
+        record = batch.record_of(result.change)
+        match result.outcome:
+            case Outcome.REFUSED:
+                self._put_away(batch, record, result.reason)
+            case Outcome.FAILED:
+                batch.fail(sequence_number(record), result.reason)
+            case Outcome.APPLIED if result.change.image is None:
+                batch.outcomes["deleted"] += 1
+        if result.outcome is not Outcome.REFUSED:
+            batch.outcomes[result.outcome.value] += 1
+
+    def _put_away(self, batch: _Batch, record: Record, reason: str) -> None:
+        """Put a record into quarantine; where that fails it counts as failed, so that it comes again."""
+        try:
+            number = sequence_number(record)
+        except MalformedRecordError:
+            number = ""
+        try:
+            name = f"{_label(record)}/{number or record.get('eventID', 'unnamed')}"
+            self._quarantine.keep_record(name, record, reason, self._now_ms())
+            self._gaps.given_up(f"records are in quarantine, the first because {reason}")
+        except (QuarantineError, ClientError) as error:
+            if not number:
+                raise
+            batch.fail(number, str(error))
+            return
+        batch.outcomes["quarantined"] += 1
+        log.error("a record was put into quarantine", extra={"sequence_number": number, "reason": reason})
+
+
+class _Batch:
+    """The bookkeeping of one batch."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.failure = ""
+        self._records: dict[str, Record] = {}
+        self._changes: list[Change] = []
+        self._failed: list[str] = []
+
+    def add(self, change: Change, record: Record) -> None:
+        self._changes.append(change)
+        self._records[change.version] = record
+
+    def changes(self) -> list[Change]:
+        newest = last_change_per_key(self._changes)
+        self.outcomes["superseded"] += len(self._changes) - len(newest)
+        return newest
+
+    def record_of(self, change: Change) -> Record:
+        return self._records[change.version]
+
+    def fail(self, number: str, reason: str) -> None:
+        self._failed.append(number)
+        self.failure = self.failure or reason
+
+    @property
+    def failed_from(self) -> str | None:
+        return min(self._failed, key=int, default=None)
+
+
+def _label(record: Record) -> str:
+    try:
+        return label_of_stream(record["eventSourceARN"])
+    except Exception:
+        return "unknown-stream"

@@ -1,0 +1,141 @@
+"""The Lambda function: its environment, read once a container, and its entry point `handler`.
+
+DYNALAKE_PIPELINE          the pipeline's name: the service in logs and metrics
+DYNALAKE_LAKE_TABLE        the lake table's name
+DYNALAKE_CATALOGUE_TABLE   the schema catalogue's table name
+DYNALAKE_CHECKPOINT_TABLE  the checkpoint table's name
+DYNALAKE_LAKE_REGION       the lake's region
+DYNALAKE_LAKE_ROLE_ARN     the role to assume in the lake account
+DYNALAKE_EXTERNAL_ID       that role's ExternalId
+DYNALAKE_QUARANTINE        s3://bucket/prefix, in the source account
+DYNALAKE_KEY_ATTRIBUTES    JSON list of the source table's key attributes
+DYNALAKE_POLICY            JSON object, attribute -> action; optional
+DYNALAKE_HASH_KEY          the secret of the keyed hash; needed by a policy that hashes
+DYNALAKE_MAX_WCU           cap of write units a second, of this invocation; optional
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import random
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from ingest.apply import Applier
+from ingest.capacity import CapacityLimit
+from ingest.handler import BatchReport, Replicator
+from ingest.health import HealthStore
+from ingest.observe import SchemaObserver
+from ingest.policy import Policy
+from ingest.quarantine import Quarantine, place_of
+from ingest.sessions import assumed_session, client_config
+
+TIME_GUARD_S: Final = 2.0
+"""Kept back from the invocation's time to report what is left: a Lambda that times out reports nothing, and the
+whole batch is tried again."""
+
+METRICS_NAMESPACE: Final = "dynalake"
+MAX_LAG_SAMPLES: Final = 99
+"""The embedded metric format takes 100 values of a metric (CloudWatch user guide, EMF specification)."""
+
+
+class LambdaFunction:
+    """A replicator made once a container; its batches are logged and measured."""
+
+    def __init__(self, replicator: Replicator, pipeline: str) -> None:
+        """Serve `replicator`; `pipeline` is the service of its logs and metrics."""
+        self._replicator = replicator
+        self._metrics = EphemeralMetrics(namespace=METRICS_NAMESPACE, service=pipeline)
+        self._logger = Logger(service=pipeline)
+
+    def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+        """Apply one event and answer which records must come again."""
+        until = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - TIME_GUARD_S
+        report = self._replicator.process(event, lambda: until - time.monotonic())
+        self._measure(report)
+        self._logger.info(
+            "batch",
+            records=report.records,
+            outcomes=report.outcomes,
+            observed=[f"{seen.attribute} {seen.kind}" for seen in report.observed],
+            failed_from=report.failed_from,
+            failure=report.failure,
+        )
+        return report.response()
+
+    def _measure(self, report: BatchReport) -> None:
+        for name in ("applied", "stale", "deleted", "quarantined", "throttled", "failed"):
+            self._metrics.add_metric(name, MetricUnit.Count, report.outcomes.get(name, 0))
+        self._metrics.add_metric("batch_size", MetricUnit.Count, report.records)
+        lags = sorted(report.lags_ms)
+        for lag in lags[:: len(lags) // MAX_LAG_SAMPLES + 1]:
+            self._metrics.add_metric("lag", MetricUnit.Milliseconds, lag)
+        self._metrics.flush_metrics()
+
+
+def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFunction:
+    """The function that an environment describes.
+
+    Args:
+        environment: the variables above.
+        source: the session of the source account, which may assume the lake's role.
+
+    Raises:
+        KeyError: a variable that is needed is missing.
+        PolicyError: the policy cannot be carried out.
+    """
+    lake = assumed_session(
+        source,
+        environment["DYNALAKE_LAKE_ROLE_ARN"],
+        environment["DYNALAKE_EXTERNAL_ID"],
+        region=environment["DYNALAKE_LAKE_REGION"],
+    )
+    dynamodb = lake.client("dynamodb", config=client_config())
+    table = environment["DYNALAKE_LAKE_TABLE"]
+    max_wcu = environment.get("DYNALAKE_MAX_WCU")
+    hash_key = environment.get("DYNALAKE_HASH_KEY")
+    replicator = Replicator(
+        applier=Applier(
+            dynamodb,
+            table,
+            now_ms=now_ms,
+            sleep=time.sleep,
+            random=random.Random(),  # noqa: S311 - jitter, not cryptography
+            limit=CapacityLimit(float(max_wcu), time.monotonic, time.sleep) if max_wcu else None,
+        ),
+        policy=Policy(
+            json.loads(environment.get("DYNALAKE_POLICY", "{}")),
+            key_attributes=json.loads(environment["DYNALAKE_KEY_ATTRIBUTES"]),
+            hash_key=hash_key.encode() if hash_key else None,
+        ),
+        quarantine=Quarantine(
+            place_of(environment["DYNALAKE_QUARANTINE"], source.client("s3")),
+            environment["DYNALAKE_PIPELINE"],
+        ),
+        observer=SchemaObserver(dynamodb, environment["DYNALAKE_CATALOGUE_TABLE"], table, now_ms),
+        gaps=HealthStore(dynamodb, environment["DYNALAKE_CHECKPOINT_TABLE"], table, now_ms),
+        now_ms=now_ms,
+    )
+    return LambdaFunction(replicator, environment["DYNALAKE_PIPELINE"])
+
+
+def now_ms() -> int:
+    """The time of day, epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@functools.cache
+def _function() -> LambdaFunction:
+    return build(os.environ, boto3.Session())
+
+
+def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    """What the event source mapping calls."""
+    return _function()(event, context)

@@ -1,0 +1,75 @@
+"""Sessions of the two accounts: assuming the lake's role, and renewing it for as long as a job runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import boto3
+from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from botocore.session import get_session
+
+SESSION_NAME: Final = "dynalake"
+"""Shows in the lake account's CloudTrail."""
+
+CONNECT_TIMEOUT_S: Final = 3
+READ_TIMEOUT_S: Final = 10
+"""A write that has not answered in 10 s is worth trying again; botocore's own 60 s would eat an invocation."""
+
+CLIENT_ATTEMPTS: Final = 3
+"""Tries inside one call; beyond them the caller decides, because it knows how much time is left."""
+
+
+def client_config(max_connections: int = 32, **more: Any) -> Config:
+    """The clients' timeouts and retries: botocore's standard mode, which backs off with full jitter."""
+    return Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": CLIENT_ATTEMPTS},
+        max_pool_connections=max_connections,
+        **more,
+    )
+
+
+def assumed_session(
+    base: boto3.Session,
+    role_arn: str,
+    external_id: str | None,
+    *,
+    region: str | None = None,
+    sts_endpoint: str | None = None,
+) -> boto3.Session:
+    """A session in the role, whose credentials renew themselves before they expire.
+
+    Args:
+        base: the session that may assume the role.
+        role_arn: the role's ARN.
+        external_id: the ExternalId which the role's trust policy demands; None where it demands none.
+        region: the region of the new session; the base's if None.
+        sts_endpoint: an STS endpoint, where it is not AWS's own.
+
+    Raises:
+        botocore.exceptions.ClientError: the role cannot be assumed.
+    """
+    region = region or base.region_name
+    sts = base.client("sts", region_name=region, endpoint_url=sts_endpoint)
+    request: dict[str, Any] = {"RoleArn": role_arn, "RoleSessionName": SESSION_NAME}
+    if external_id:
+        request["ExternalId"] = external_id
+
+    def assume() -> dict[str, str]:
+        credentials = sts.assume_role(**request)["Credentials"]
+        expiration: datetime = credentials["Expiration"]
+        return {
+            "access_key": credentials["AccessKeyId"],
+            "secret_key": credentials["SecretAccessKey"],
+            "token": credentials["SessionToken"],
+            "expiry_time": expiration.isoformat(),
+        }
+
+    session = get_session()
+    session._credentials = RefreshableCredentials.create_from_metadata(  # type: ignore[attr-defined]
+        metadata=assume(), refresh_using=assume, method="sts-assume-role"
+    )
+    return boto3.Session(botocore_session=session, region_name=region)

@@ -1,0 +1,132 @@
+"""Reading a DynamoDB stream: its shards, their family tree, and their records.
+
+Why parents first: DynamoDB splits a shard now and then, and an item's changes go on in a child. Only when a
+parent has been read to its end do the child's records follow those of the parent, for every item (DynamoDB
+developer guide, "Reading and processing a stream"). Shards that are no relations hold different items, so
+they are read side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from botocore.exceptions import ClientError
+
+from ingest.errors import ExpiredIteratorError, StreamError, TrimmedError
+from lake.contract.versions import label_of_stream
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodbstreams import DynamoDBStreamsClient
+
+MAX_RECORDS: Final = 1000
+"""GetRecords' own limit, which with 1 MB is what Lambda takes at once, too."""
+
+RETENTION_S: Final = 24 * 3600
+"""How long a stream keeps a record."""
+
+StartingPoint = Literal["TRIM_HORIZON", "LATEST"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard as DescribeStream lists it.
+
+    Attributes:
+        id: the shard's id.
+        parent: the id of the shard whose items it goes on with; None for a shard without one. A parent that
+            was read and trimmed is no longer listed.
+        closed: whether it takes no more records.
+    """
+
+    id: str
+    parent: str | None
+    closed: bool
+
+
+class StreamReader:
+    """One stream, through the DynamoDB Streams API."""
+
+    def __init__(self, streams: DynamoDBStreamsClient, arn: str) -> None:
+        """Read the stream `arn` with the client of its account."""
+        self._streams = streams
+        self.arn = arn
+        self.label = label_of_stream(arn)
+
+    def shards(self) -> dict[str, Shard]:
+        """All shards that the stream lists now, by id.
+
+        Raises:
+            StreamError: the stream is gone or may not be read.
+        """
+        listed: dict[str, Shard] = {}
+        request: dict[str, Any] = {"StreamArn": self.arn}
+        while True:
+            try:
+                description = self._streams.describe_stream(**request)["StreamDescription"]
+            except ClientError as error:
+                raise self._explained(error) from error
+            for shard in description["Shards"]:
+                listed[shard["ShardId"]] = Shard(
+                    id=shard["ShardId"],
+                    parent=shard.get("ParentShardId") or None,
+                    closed="EndingSequenceNumber" in shard.get("SequenceNumberRange", {}),
+                )
+            last = description.get("LastEvaluatedShardId")
+            if not last:
+                return listed
+            request["ExclusiveStartShardId"] = last
+
+    def iterator(self, shard_id: str, after: str | None, otherwise: StartingPoint = "TRIM_HORIZON") -> str:
+        """An iterator that begins after a sequence number, or at a starting point where there is none.
+
+        Raises:
+            TrimmedError: what comes after that sequence number has been trimmed, or the shard is gone.
+            StreamError: the stream may not be read.
+        """
+        start: dict[str, Any] = {"ShardIteratorType": otherwise}
+        if after is not None:
+            start = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": after}
+        try:
+            return self._streams.get_shard_iterator(StreamArn=self.arn, ShardId=shard_id, **start)[
+                "ShardIterator"
+            ]
+        except ClientError as error:
+            raise self._explained(error) from error
+
+    def records(self, iterator: str) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        """The next records, and the iterator to go on with: None where the shard is closed and at its end.
+
+        Raises:
+            ExpiredIteratorError: ask for a new iterator.
+            TrimmedError: the records were trimmed before they were read.
+            StreamError: the stream may not be read.
+        """
+        try:
+            answer = self._streams.get_records(ShardIterator=iterator, Limit=MAX_RECORDS)
+        except ClientError as error:
+            raise self._explained(error) from error
+        return answer["Records"], answer.get("NextShardIterator")
+
+    def _explained(self, error: ClientError) -> StreamError:
+        code = error.response["Error"]["Code"]
+        match code:
+            case "TrimmedDataAccessException":
+                return TrimmedError(
+                    "records were trimmed before they were read: they are older than 24 hours"
+                )
+            case "ResourceNotFoundException":
+                return TrimmedError(f"the stream {self.arn} or one of its shards is no more")
+            case "ExpiredIteratorException":
+                return ExpiredIteratorError("the shard iterator expired")
+        return StreamError(f"the stream {self.arn} cannot be read ({code})")
+
+
+def readable(shards: Mapping[str, Shard], finished: frozenset[str] | set[str]) -> list[Shard]:
+    """The shards to be read now: not finished, and no parent that is listed and unfinished."""
+    return [
+        shard
+        for shard in shards.values()
+        if shard.id not in finished and (shard.parent not in shards or shard.parent in finished)
+    ]

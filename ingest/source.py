@@ -1,0 +1,112 @@
+"""The source table as a pipeline needs to know it: its key, its stream, its size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from botocore.exceptions import ClientError
+
+from ingest.errors import SourceError
+from lake.contract.rows import RESERVED_PREFIX
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+VIEW_TYPES: Final = ("NEW_IMAGE", "NEW_AND_OLD_IMAGES")
+"""The stream view types that carry the whole item after a change."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAttribute:
+    """One attribute of a table's key.
+
+    Attributes:
+        name: the attribute's name.
+        type: its DynamoDB type.
+        role: partition key (HASH) or sort key (RANGE).
+    """
+
+    name: str
+    type: Literal["S", "N", "B"]
+    role: Literal["HASH", "RANGE"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """A source table.
+
+    Attributes:
+        name: the table's name.
+        key: its key attributes, the partition key first.
+        stream_arn: the ARN of its enabled stream.
+        approximate_rows: DescribeTable's ItemCount, which DynamoDB renews every six hours or so.
+        approximate_bytes: DescribeTable's TableSizeBytes, likewise.
+    """
+
+    name: str
+    key: tuple[KeyAttribute, ...]
+    stream_arn: str
+    approximate_rows: int
+    approximate_bytes: int
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The names of the key attributes, the partition key first."""
+        return tuple(attribute.name for attribute in self.key)
+
+
+def describe_source(dynamodb: DynamoDBClient, table: str) -> SourceTable:
+    """Look at the source table and refuse one that cannot be replicated.
+
+    Raises:
+        SourceError: the table is missing or not to be seen, its stream is off or carries no new images, or
+            its key uses a name that is reserved for dynalake.
+    """
+    try:
+        description = dynamodb.describe_table(TableName=table)["Table"]
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code == "ResourceNotFoundException":
+            raise SourceError(
+                f"the source table {table!r} does not exist in {dynamodb.meta.region_name}: check source.table, "
+                "source.account and source.region"
+            ) from error
+        raise SourceError(
+            f"the source table {table!r} cannot be described ({code}): check the credentials of the source side"
+        ) from error
+    stream: Mapping[str, Any] = description.get("StreamSpecification") or {}
+    arn = description.get("LatestStreamArn")
+    if not stream.get("StreamEnabled") or not arn:
+        raise SourceError(
+            f"the stream of {table!r} is off: switch it on with `aws dynamodb update-table --table-name {table} "
+            "--stream-specification StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES`"
+        )
+    view_type = stream.get("StreamViewType")
+    if view_type not in VIEW_TYPES:
+        raise SourceError(
+            f"the stream of {table!r} carries {view_type}, not the new images: its view type must be "
+            f"{' or '.join(VIEW_TYPES)}. Switch the stream off and on again with that view type"
+        )
+    types = {
+        attribute["AttributeName"]: attribute["AttributeType"]
+        for attribute in description["AttributeDefinitions"]
+    }
+    key = tuple(
+        KeyAttribute(part["AttributeName"], types[part["AttributeName"]], part["KeyType"])
+        for part in sorted(description["KeySchema"], key=lambda part: part["KeyType"])
+    )
+    for attribute in types:
+        if attribute.startswith(RESERVED_PREFIX):
+            raise SourceError(
+                f"{table!r} has a key or index attribute {attribute!r}: names that begin with {RESERVED_PREFIX!r} "
+                "are reserved for dynalake"
+            )
+    return SourceTable(
+        name=table,
+        key=key,
+        stream_arn=arn,
+        approximate_rows=description.get("ItemCount", 0),
+        approximate_bytes=description.get("TableSizeBytes", 0),
+    )

@@ -1,0 +1,59 @@
+"""The two spellings of DynamoDB JSON: the wire's and boto3's.
+
+The wire, Lambda events, S3 exports and everything inside dynalake write binary as base64 text; boto3's client
+takes and gives bytes. Numbers are strings in both. Only this module knows the difference.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from ingest.errors import MalformedRecordError
+
+
+def to_boto3(item: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The item as boto3's client takes it.
+
+    Raises:
+        MalformedRecordError: a binary value is not base64.
+    """
+    return {name: _value_to_boto3(value) for name, value in item.items()}
+
+
+def from_boto3(item: Mapping[str, Any]) -> dict[str, Any]:
+    """The item as the wire has it."""
+    return {name: _value_from_boto3(value) for name, value in item.items()}
+
+
+def _value_to_boto3(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    ((tag, content),) = value.items()
+    try:
+        match tag:
+            case "B":
+                return {"B": base64.b64decode(content, validate=True)}
+            case "BS":
+                return {"BS": [base64.b64decode(member, validate=True) for member in content]}
+            case "M":
+                return {"M": to_boto3(content)}
+            case "L":
+                return {"L": [_value_to_boto3(element) for element in content]}
+    except binascii.Error:
+        raise MalformedRecordError("a binary value is not base64") from None
+    return value
+
+
+def _value_from_boto3(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    ((tag, content),) = value.items()
+    match tag:
+        case "B":
+            return {"B": base64.b64encode(bytes(content)).decode()}
+        case "BS":
+            return {"BS": [base64.b64encode(bytes(member)).decode() for member in content]}
+        case "M":
+            return {"M": from_boto3(content)}
+        case "L":
+            return {"L": [_value_from_boto3(element) for element in content]}
+    return value

@@ -1,0 +1,204 @@
+"""The worker: what Lambda's event source mapping does, on a laptop, an EC2 host or in a test.
+
+Why no change is passed over, case by case:
+
+- A shard is read from its checkpoint, or from its beginning where it has none; the checkpoint moves on only
+  after the records before it were applied or put away. A worker that is killed at any point repeats at most
+  what came after the checkpoint, and the rule makes the repetition harmless.
+- A child is read only after its parent's end, so an item's changes arrive in order (`ingest.walk`).
+- What was trimmed before it was read cannot be had again. That is never silent: it becomes a gap, which
+  stays until a repair has compared both tables. A gap is noted when a checkpoint points before what the
+  shard still holds; when a shard that was not read to its end is no longer listed; when the stream is another
+  than the one noted; and when nobody read the stream (the heartbeat of `health`, at first the set-up's note)
+  for longer than the stream keeps a record: whole shards may have come and gone in that time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ingest.checkpoints import Checkpoints, ShardCheckpoint, StreamCheckpoint
+from ingest.delivery import Delivery
+from ingest.health import HealthStore
+from ingest.shards import RETENTION_S, StreamReader
+from ingest.walk import THREADS, Pacing, Walk
+from lake.contract.health import GapKind, State
+from lake.contract.versions import label_of_stream
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_S: Final = 5.0
+"""Between two checkpoints of a shard: what a killed worker may have to repeat."""
+
+HEARTBEAT_S: Final = 30.0
+"""Between two notes that the stream is attended."""
+
+
+@dataclass(slots=True)
+class WorkerReport:
+    """What a worker did.
+
+    Attributes:
+        outcomes: changes by outcome, as in `BatchReport`.
+        records: records delivered.
+        gaps: the gaps it found, in words.
+        newest_source_at: epoch milliseconds of the newest change delivered.
+        caught_up: whether every shard had been read to its end when it stopped.
+    """
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    records: int = 0
+    gaps: list[str] = field(default_factory=list)
+    newest_source_at: int | None = None
+    caught_up: bool = False
+
+
+class Worker:
+    """Reads one stream and delivers its records, until told to stop."""
+
+    def __init__(
+        self,
+        reader: StreamReader,
+        delivery: Delivery,
+        checkpoints: Checkpoints,
+        health: HealthStore,
+        *,
+        now_ms: Callable[[], int],
+        monotonic: Callable[[], float],
+        pacing: Pacing | None = None,
+        threads: int = THREADS,
+        on_progress: Callable[[WorkerReport], None] = lambda _: None,
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            reader: the stream.
+            delivery: where its records go.
+            checkpoints: how far it was read.
+            health: where gaps and the state are noted.
+            now_ms: the time of day, epoch milliseconds.
+            monotonic: a monotonic clock, seconds.
+            pacing: how often to ask.
+            threads: shards read side by side.
+            on_progress: called after every answer that had records, by one thread at a time.
+        """
+        self._reader = reader
+        self._delivery = delivery
+        self._checkpoints = checkpoints
+        self._health = health
+        self._now_ms = now_ms
+        self._monotonic = monotonic
+        self._walk = Walk(reader, self, monotonic, pacing, threads)
+        self._on_progress = on_progress
+        self._report = WorkerReport()
+        self._lock = threading.Lock()
+        self._passed: dict[str, str] = {}
+        self._saved_at: dict[str, float] = {}
+        self._said: State | None = None
+        self._said_at = 0.0
+
+    def run(self, stop: threading.Event, until_caught_up: threading.Event | None = None) -> WorkerReport:
+        """Work until `stop` is set or, once `until_caught_up` is set, until every shard is read to its end.
+
+        Raises:
+            LakeUnavailableError: the lake refuses every write.
+            StreamError: the stream cannot be read.
+            QuarantineError: a record that must be put away could not be.
+        """
+        self._attend()
+        saved = self._checkpoints.shards(self._reader.label)
+        self._walk.resume(
+            positions={
+                shard: checkpoint.sequence_number
+                for shard, checkpoint in saved.items()
+                if not checkpoint.finished
+            },
+            finished={shard for shard, checkpoint in saved.items() if checkpoint.finished},
+        )
+        try:
+            self._report.caught_up = self._walk.run(stop, until_caught_up)
+        finally:
+            for shard_id in self._passed:
+                self._save(shard_id, finished=False)
+        self._tell_health()
+        return self._report
+
+    def on_records(self, shard_id: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """Deliver, and move the shard's checkpoint now and then."""
+        reports = self._delivery.deliver(shard_id, records)
+        self._passed[shard_id] = records[-1]["dynamodb"]["SequenceNumber"]
+        created = records[-1]["dynamodb"].get("ApproximateCreationDateTime")
+        with self._lock:
+            self._report.records += len(records)
+            for report in reports:
+                self._report.outcomes.update(report.outcomes)
+            if created is not None:
+                newest = round(created.timestamp() * 1000)
+                self._report.newest_source_at = max(newest, self._report.newest_source_at or 0)
+            self._on_progress(self._report)
+        if self._monotonic() - self._saved_at.setdefault(shard_id, self._monotonic()) >= CHECKPOINT_S:
+            self._save(shard_id, finished=False)
+
+    def on_trimmed(self, shard_id: str, after: str | None, why: str) -> None:
+        """Note the gap."""
+        self._gap(
+            f"trimmed/{shard_id}/{after or 'beginning'}",
+            "trimmed",
+            f"changes in the shard {shard_id} after {after or 'its beginning'} may be lost: {why}",
+        )
+
+    def on_finished(self, shard_id: str) -> None:
+        """Write down that the shard needs no more reading."""
+        self._save(shard_id, finished=True)
+        self._passed.pop(shard_id, None)
+
+    def on_state(self, *, caught_up: bool) -> None:
+        """Write the state down when it changes, and as a heartbeat."""
+        self._report.caught_up = caught_up
+        state: State = "caught up" if caught_up else "catching up"
+        if state != self._said or self._monotonic() - self._said_at >= HEARTBEAT_S:
+            self._tell_health()
+
+    def _attend(self) -> None:
+        """Note which stream is read, and a gap where it was left alone for too long or is another one."""
+        label, now = self._reader.label, self._now_ms()
+        noted = self._checkpoints.stream()
+        if noted is None or noted.arn != self._reader.arn:
+            if noted is not None:
+                self._gap(
+                    f"stream-changed/{label}",
+                    "stream changed",
+                    f"the stream was switched off and on: changes between {label_of_stream(noted.arn)} and "
+                    f"{label} may be lost",
+                )
+            self._checkpoints.note_stream(StreamCheckpoint(self._reader.arn, now))
+            return
+        attended = max(noted.noted_at, self._health.health().at or 0)
+        if now - attended > RETENTION_S * 1000:
+            self._gap(
+                f"unattended/{attended}",
+                "trimmed",
+                f"nobody read the stream for {(now - attended) // 3_600_000} hours, and it keeps a record for "
+                "24: changes may be lost",
+            )
+
+    def _save(self, shard_id: str, *, finished: bool) -> None:
+        checkpoint = ShardCheckpoint(self._passed.get(shard_id), finished, self._now_ms())
+        self._checkpoints.save_shard(self._reader.label, shard_id, checkpoint)
+        self._saved_at[shard_id] = self._monotonic()
+
+    def _tell_health(self) -> None:
+        self._said = "caught up" if self._report.caught_up else "catching up"
+        self._said_at = self._monotonic()
+        self._health.say(self._said, self._report.newest_source_at)
+
+    def _gap(self, identity: str, kind: GapKind, detail: str) -> None:
+        log.error("the lake may lack changes: %s", detail)
+        self._health.open_gap(identity, kind, detail)
+        with self._lock:
+            self._report.gaps.append(detail)

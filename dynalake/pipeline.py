@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from ingest.observe import SchemaObserver
 from ingest.policy import Policy
 from ingest.quarantine import Place, Quarantine, place_of
 from ingest.repair import Repair, RepairReport
-from ingest.scan import Scan
+from ingest.scan import Scan, segments_for
 from ingest.shards import StreamReader
 from ingest.source import SourceTable, describe_source
 from ingest.tail import Tail
@@ -39,11 +40,27 @@ from ingest.worker import Worker, WorkerReport
 from lake.catalogue import schema_history
 from lake.contract.catalogue import Observation
 from lake.contract.health import Health
-from lake.tables import Step, TableKey, ensure_lake_table, ensure_shared_tables, quota_warning
+from lake.tables import (
+    Step,
+    TableKey,
+    ensure_lake_table,
+    ensure_shared_tables,
+    lake_stream,
+    quota_warning,
+)
 
 if TYPE_CHECKING:
+    from pyarrow import Schema
+
     from expectations.parity import ParityResult
     from lake.snapshot import SnapshotReport
+    from queries.ddl import Ddl
+
+DATABASE: Final = "lake"
+"""The Hive database that generated statements name."""
+
+SPOOL_BATCH_BYTES: Final = 4 << 20
+"""Read back from the spool of changes at once."""
 
 HASH_KEY_VARIABLE: Final = "DYNALAKE_HASH_KEY"
 
@@ -127,9 +144,7 @@ class Pipeline:
     @cached_property
     def policy(self) -> Policy:
         """The policy. Raises PolicyError where it cannot be carried out."""
-        return Policy(
-            self.config.policy, key_attributes=self.source_table.key_names, hash_key=self._hash_key
-        )
+        return Policy(self.config.policy, key_attributes=self.source_table.key_names, hash_key=self._hash_key)
 
     @cached_property
     def health_store(self) -> HealthStore:
@@ -177,15 +192,15 @@ class Pipeline:
         return Quarantine(self._place("quarantine"), self.name)
 
     def _source_scan(self, segments: int | None = None) -> Scan:
-        more: dict[str, int] = {} if segments is None else {"segments": segments}
-        return Scan(
-            self._source.dynamodb(), self.config.source.table, limit=self._limit(self.config.max_rcu), **more
-        )
+        return self._scan(self._source, self.config.source.table, segments)
 
     def _lake_scan(self) -> Scan:
-        return Scan(
-            self._lake.dynamodb(), self.config.lake_table, limit=self._limit(self.config.max_rcu)
-        )
+        return self._scan(self._lake, self.config.lake_table)
+
+    def _scan(self, account: Account, table: str, segments: int | None = None) -> Scan:
+        segments = segments or segments_for(self.source_table.approximate_bytes)
+        limit = self._limit(self.config.max_rcu)
+        return Scan(account.dynamodb(), table, segments=segments, limit=limit)
 
     # The jobs
 
@@ -320,15 +335,146 @@ class Pipeline:
             self._clocks.now_ms,
         ).mend(keys, on_progress)
 
+    def snapshot(
+        self,
+        out: Path,
+        *,
+        pacing: Pacing | None = None,
+        on_progress: Callable[[int], None] = lambda _rows: None,
+    ) -> SnapshotReport:
+        """Write the lake table into a DuckDB file, as of one moment.
+
+        The lake stream's end is noted, the table is scanned, and what changed meanwhile is rolled forward: the
+        scan is not atomic, the result is.
+
+        Args:
+            out: the DuckDB file; other tables in it stay.
+            pacing: how often the lake's stream is asked.
+            on_progress: called with the rows scanned so far.
+
+        Raises:
+            SnapshotError: the file cannot be written.
+            LakeTableError: the lake table is missing or has no stream.
+            StreamError: the lake's stream cannot be read.
+        """
+        from lake.snapshot import SnapshotAbout, build_snapshot
+
+        started_at = self._clocks.now_ms()
+        arn = lake_stream(self._lake.dynamodb(), self.config.lake_table)
+        history = self.schema_history()
+        with tempfile.TemporaryFile() as spool:
+            spooling = threading.Lock()
+
+            def take(records: Sequence[Mapping[str, Any]]) -> None:
+                with spooling:
+                    spool.writelines(_change_line(record) for record in records)
+
+            tail = Tail(StreamReader(self._lake.streams(), arn), take, self._clocks.monotonic, pacing)
+            watermark = ""
+
+            def rows() -> Iterator[list[bytes]]:
+                scanned = 0
+                for page in self._lake_scan().pages():
+                    yield [json.dumps(item).encode() for item in page.items]
+                    scanned += len(page.items)
+                    on_progress(scanned)
+
+            def changes() -> Iterator[list[bytes]]:
+                nonlocal watermark
+                watermark = tail.finish()
+                spool.seek(0)
+                while lines := spool.readlines(SPOOL_BATCH_BYTES):
+                    yield [line.rstrip(b"\n") for line in lines]
+
+            def about() -> SnapshotAbout:
+                health = self.health()
+                return SnapshotAbout(
+                    lake_table=self.config.lake_table,
+                    source_table=self.config.source.table,
+                    watermark=watermark,
+                    complete=health.complete,
+                    gaps=tuple(gap.detail for gap in health.gaps),
+                    made_by="parallel scan, rolled forward from the lake table's stream",
+                    started_at=started_at,
+                )
+
+            try:
+                return build_snapshot(
+                    out,
+                    self.name,
+                    self.source_table.key_names,
+                    rows(),
+                    changes,
+                    about,
+                    history,
+                    key_types={name: type_ for name, type_ in self.lake_key.attributes},
+                )
+            finally:
+                tail.stop()
+
+    def ddl_over_lake(self, database: str = DATABASE) -> Ddl:
+        """Hive DDL over the lake table itself: the external table, and the view for analysts.
+
+        Raises:
+            DdlError: a name cannot be used in Hive.
+        """
+        from queries.ddl import KeyAttribute, analyst_view, dynamodb_table
+
+        types = dict(self.lake_key.attributes)
+        table = dynamodb_table(
+            self.schema_history(),
+            [KeyAttribute(part.name, types[part.name], part.role) for part in self.source_table.key],
+            lake_table=self.config.lake_table,
+            region=self.config.lake.region,
+            database=database,
+            table=f"{self.hive_name}_live",
+            endpoint=self.config.lake.endpoint_url,
+        )
+        return _joined(table.ddl(), analyst_view(table, self.hive_name))
+
+    def ddl_over_parquet(self, schema: Schema, location: str, database: str = DATABASE) -> Ddl:
+        """Hive DDL over a Parquet export: the external table, and the view of the same name as over the lake.
+
+        Args:
+            schema: the export's Arrow schema.
+            location: the folder that holds the files, as Hive reaches it.
+            database: the Hive database.
+
+        Raises:
+            DdlError: a name cannot be used in Hive.
+        """
+        from queries.ddl import analyst_view, parquet_table
+
+        table = parquet_table(schema, location=location, database=database, table=f"{self.hive_name}_parquet")
+        return _joined(table.ddl(), analyst_view(table, self.hive_name))
+
+    @property
+    def hive_name(self) -> str:
+        """What the pipeline's view is called in Hive, which has no hyphens in names."""
+        return self.name.replace("-", "_").lower()
+
     def health(self) -> Health:
         """What the pipeline knows about itself."""
         return self.health_store.health()
 
     def schema_history(self) -> list[Observation]:
         """What the catalogue knows of the pipeline's attributes."""
-        return schema_history(
-            self._lake.dynamodb(), self.config.catalogue_table, self.config.lake_table
-        )
+        return schema_history(self._lake.dynamodb(), self.config.catalogue_table, self.config.lake_table)
+
+
+def _change_line(record: Mapping[str, Any]) -> bytes:
+    body = record["dynamodb"]
+    image = "OldImage" if record["eventName"] == "REMOVE" else "NewImage"
+    return json.dumps({image: from_boto3(body[image])}).encode() + b"\n"
+
+
+def _joined(*parts: Ddl) -> Ddl:
+    from queries.ddl import Ddl
+
+    return Ddl(
+        tuple(statement for part in parts for statement in part.statements),
+        tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
 
 
 def _items(scan: Scan) -> Iterator[Mapping[str, Any]]:

@@ -17,11 +17,19 @@ from ingest.wire import from_boto3, to_boto3
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
-SEGMENTS: Final = 16
-"""More than the threads, so that the segments can take turns and no partition is asked all the time."""
+SEGMENT_BYTES: Final = 256 << 20
+"""What a segment should hold: small enough that a lost page is little work, and that there are more segments
+than threads, so that they take turns and no partition is asked all the time."""
+
+MAX_SEGMENTS: Final = 1024
 
 THREADS: Final = 4
 """Requests under way at once; a page has 1 MB at most, so this bounds the memory, too."""
+
+
+def segments_for(table_bytes: int) -> int:
+    """How many segments suit a table of this size: at least one for each thread."""
+    return max(THREADS, min(MAX_SEGMENTS, table_bytes // SEGMENT_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ class Scan:
         dynamodb: DynamoDBClient,
         table: str,
         *,
-        segments: int = SEGMENTS,
+        segments: int,
         threads: int = THREADS,
         limit: CapacityLimit | None = None,
     ) -> None:
@@ -58,7 +66,7 @@ class Scan:
         Args:
             dynamodb: the client of the table's account.
             table: the table's name.
-            segments: 1 to 1,000,000 (DynamoDB API reference, Scan, TotalSegments).
+            segments: 1 to 1,000,000 (DynamoDB API reference, Scan, TotalSegments); see `segments_for`.
             threads: requests under way at once.
             limit: caps the read units a second.
         """

@@ -102,16 +102,34 @@ def ensure_lake_table(dynamodb: DynamoDBClient, name: str, key: TableKey) -> lis
     """
     stream = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
     steps = [_ensure_table(dynamodb, name, key, {"StreamSpecification": stream})]
-    description = dynamodb.describe_table(TableName=name)["Table"]
-    if not description.get("StreamSpecification", {}).get("StreamEnabled"):
+    lake_stream(dynamodb, name)
+    steps.append(_ensure_time_to_live(dynamodb, name))
+    steps.append(_ensure_recovery(dynamodb, name))
+    return steps
+
+
+def lake_stream(dynamodb: DynamoDBClient, name: str) -> str:
+    """The ARN of a lake table's stream.
+
+    Raises:
+        LakeTableError: the table is missing, or its stream is off.
+    """
+    try:
+        description = dynamodb.describe_table(TableName=name)["Table"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ResourceNotFoundException":
+            raise LakeTableError(
+                f"the lake table {name!r} does not exist: run `dynalake setup` first"
+            ) from error
+        raise _explained(error, f"the table {name!r} cannot be described") from error
+    arn = description.get("LatestStreamArn")
+    if not arn or not description.get("StreamSpecification", {}).get("StreamEnabled"):
         raise LakeTableError(
             f"the lake table {name!r} has no stream, which snapshots need: switch it on with `aws dynamodb "
             f"update-table --table-name {name} "
             "--stream-specification StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES`"
         )
-    steps.append(_ensure_time_to_live(dynamodb, name))
-    steps.append(_ensure_recovery(dynamodb, name))
-    return steps
+    return arn
 
 
 def _ensure_table(dynamodb: DynamoDBClient, name: str, key: TableKey, more: Mapping[str, Any]) -> Step:

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -51,6 +51,8 @@ from lake.tables import (
 
 if TYPE_CHECKING:
     from pyarrow import Schema
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_dynamodbstreams import DynamoDBStreamsClient
 
     from expectations.parity import ParityResult
     from lake.snapshot import SnapshotReport
@@ -82,7 +84,7 @@ class Clocks:
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    random: random.Random = random.Random()  # noqa: S311 - jitter, not cryptography
+    random: random.Random = field(default_factory=random.Random)
 
 
 class Pipeline:
@@ -201,6 +203,18 @@ class Pipeline:
         segments = segments or segments_for(self.source_table.approximate_bytes)
         limit = self._limit(self.config.max_rcu)
         return Scan(account.dynamodb(), table, segments=segments, limit=limit)
+
+    def source_dynamodb(self) -> DynamoDBClient:
+        """A DynamoDB client of the source account."""
+        return self._source.dynamodb()
+
+    def source_streams(self) -> DynamoDBStreamsClient:
+        """A DynamoDB Streams client of the source account."""
+        return self._source.streams()
+
+    def now_ms(self) -> int:
+        """The time of day, epoch milliseconds."""
+        return self._clocks.now_ms()
 
     # The jobs
 
@@ -407,7 +421,7 @@ class Pipeline:
                     changes,
                     about,
                     history,
-                    key_types={name: type_ for name, type_ in self.lake_key.attributes},
+                    key_types=dict(self.lake_key.attributes),
                 )
             finally:
                 tail.stop()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 CHECKPOINT_S: Final = 5.0
 """Between two checkpoints of a shard: what a killed worker may have to repeat."""
 
+LAGS_KEPT: Final = 10_000
+"""Enough for a p99 of the last minutes, and no more memory than that."""
+
 HEARTBEAT_S: Final = 30.0
 """Between two notes that the stream is attended."""
 
@@ -47,6 +50,8 @@ class WorkerReport:
         outcomes: changes by outcome, as in `BatchReport`.
         records: records delivered.
         gaps: the gaps it found, in words.
+        lags_ms: of the latest applied changes, milliseconds from creation in the source to the lake. DynamoDB gives
+            a change's creation in whole seconds, so up to a second of that may not be lag.
         newest_source_at: epoch milliseconds of the newest change delivered.
         caught_up: whether every shard had been read to its end when it stopped.
     """
@@ -54,6 +59,7 @@ class WorkerReport:
     outcomes: Counter[str] = field(default_factory=Counter)
     records: int = 0
     gaps: list[str] = field(default_factory=list)
+    lags_ms: deque[int] = field(default_factory=lambda: deque(maxlen=LAGS_KEPT))
     newest_source_at: int | None = None
     caught_up: bool = False
 
@@ -137,6 +143,7 @@ class Worker:
             self._report.records += len(records)
             for report in reports:
                 self._report.outcomes.update(report.outcomes)
+                self._report.lags_ms.extend(report.lags_ms)
             if created is not None:
                 newest = round(created.timestamp() * 1000)
                 self._report.newest_source_at = max(newest, self._report.newest_source_at or 0)

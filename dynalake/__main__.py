@@ -1,0 +1,5 @@
+"""`python -m dynalake`."""
+
+from dynalake.cli import main
+
+main()

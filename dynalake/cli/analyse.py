@@ -1,0 +1,241 @@
+"""Commands that hand the lake to analysts."""
+
+from __future__ import annotations
+
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_pipeline
+from dynalake.errors import UserError
+from dynalake.screen import Screen
+
+if TYPE_CHECKING:
+    from dynalake.pipeline import Pipeline
+    from lake.snapshot import SnapshotReport
+
+
+class Format(StrEnum):
+    """What `export` can write."""
+
+    parquet = "parquet"
+    csv = "csv"
+    hyper = "hyper"
+    arrow = "arrow"
+
+
+class Engine(StrEnum):
+    """What `ddl` can write for."""
+
+    dynamodb = "dynamodb"
+    parquet = "parquet"
+
+
+Out = Annotated[Path, typer.Option("--out", help="The file to write.", metavar="FILE")]
+SnapshotFile = Annotated[Path, typer.Option("--lake", help="A snapshot.", metavar="FILE")]
+DEFAULT_SNAPSHOT = Path("lake.duckdb")
+
+
+def snapshot(
+    name: Name,
+    out: Out = DEFAULT_SNAPSHOT,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Write the lake table into a DuckDB file, as of one moment; other tables in the file stay.
+
+    Any DuckDB client opens it: the table is a view named after the pipeline, and the schema `_lake` says how fresh
+    and how complete it is. A run that fails or is killed leaves the old file.
+
+    Example: `dynalake snapshot orders --out lake.duckdb`, then `duckdb lake.duckdb "SELECT count(*) FROM orders"`
+    """
+    screen = Screen(as_json=as_json)
+    pipeline = open_pipeline(name, config)
+    report = _snapshot(screen, pipeline, out)
+    health = pipeline.health()
+    screen.answer(
+        {
+            "pipeline": name,
+            "snapshot": str(out),
+            "table": report.table,
+            "rows": report.rows,
+            "tombstones": report.tombstones,
+            "columns": report.columns,
+            "seconds": round(report.seconds, 3),
+            "complete": health.complete,
+            "gaps": [gap.detail for gap in health.gaps],
+        }
+    )
+    screen.say(
+        f"{out}: table {report.table} with {report.rows:,} rows and {report.columns} columns "
+        f"({report.tombstones:,} tombstones left out), {report.seconds:.1f} s"
+    )
+    for gap in health.gaps:
+        screen.say(f"GAP: {gap.detail}; the snapshot says so too (_lake.tables)")
+
+
+def export(
+    name: Name,
+    out: Annotated[Path, typer.Option("--out", help="The file, or for Parquet a folder.", metavar="PATH")],
+    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.parquet,
+    lake: Annotated[
+        Path | None,
+        typer.Option(
+            "--lake", help="Take the rows from this snapshot, not from the lake table.", metavar="FILE"
+        ),
+    ] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Write a table as Parquet, CSV, Arrow or Tableau .hyper, from a snapshot or straight from the lake.
+
+    Examples: `dynalake export orders --format parquet --out orders.parquet --lake lake.duckdb`, `dynalake export
+    orders --format hyper --out orders.hyper`
+    """
+    from lake.export import export_table
+
+    screen = Screen(as_json=as_json)
+    with tempfile.TemporaryDirectory(prefix="dynalake-") as folder:
+        if lake is None:
+            lake = Path(folder) / "lake.duckdb"
+            _snapshot(screen, open_pipeline(name, config), lake)
+        report = export_table(lake, name, format_.value, out)
+    screen.answer(
+        {
+            "table": name,
+            "format": report.format,
+            "path": str(report.path),
+            "rows": report.rows,
+            "bytes": report.bytes,
+        }
+    )
+    screen.say(f"{report.path}: {report.rows:,} rows, {report.bytes:,} bytes of {report.format}")
+
+
+def ddl(
+    name: Name,
+    engine: Annotated[
+        Engine, typer.Option(help="Over the lake table itself, or over a Parquet export.")
+    ] = Engine.dynamodb,
+    parquet: Annotated[
+        Path | None,
+        typer.Option(help="The export whose schema to use; with --engine parquet.", metavar="PATH"),
+    ] = None,
+    location: Annotated[
+        str | None, typer.Option(help="Where Hive finds the export's folder, such as s3://bucket/orders/.")
+    ] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Print the Hive DDL of a pipeline: an external table, and the view that analysts use.
+
+    Over the lake table it is generated from the schema catalogue, without a scan. The view has the same name over
+    both, so a query moves between them.
+
+    Examples: `dynalake ddl orders`, `dynalake ddl orders --engine parquet --parquet orders.parquet --location
+    s3://bucket/orders/`
+    """
+    screen = Screen(as_json=as_json)
+    pipeline = open_pipeline(name, config)
+    if engine is Engine.parquet:
+        if parquet is None:
+            raise UserError("--engine parquet needs the export: give its path with --parquet")
+        generated = pipeline.ddl_over_parquet(
+            parquet_schema(parquet), location or parquet.resolve().parent.as_uri()
+        )
+    else:
+        generated = pipeline.ddl_over_lake()
+    screen.answer(
+        {"pipeline": name, "statements": list(generated.statements), "notes": list(generated.notes)}
+    )
+    screen.say(generated.text + ";")
+    for note in generated.notes:
+        screen.say(f"-- {note}")
+
+
+def query(
+    query: Annotated[
+        str, typer.Argument(help="A shipped query's name, or your own .sql file.", metavar="QUERY")
+    ],
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="A parameter's value.", metavar="NAME=VALUE")
+    ] = None,
+    lake: SnapshotFile = DEFAULT_SNAPSHOT,
+    as_json: Json = False,
+) -> None:
+    """Run a named query on a snapshot and print its answer.
+
+    Examples: `dynalake query late_flights --param minutes=60`, `dynalake query ./mine.sql --lake lake.duckdb --json`
+    """
+    from lake import open_lake
+    from queries.named import load_query
+    from queries.run import run_on_duckdb
+
+    screen = Screen(as_json=as_json)
+    with open_lake(lake) as opened:
+        answer = run_on_duckdb(load_query(query), opened.connection, _parameters(param or []))
+    rows = answer.to_pylist()
+    screen.answer({"query": query, "columns": answer.column_names, "rows": rows})
+    screen.table(answer.column_names, [list(row.values()) for row in rows])
+
+
+def queries(as_json: Json = False) -> None:
+    """List the queries that dynalake ships.
+
+    Example: `dynalake queries`
+    """
+    from queries.named import named_queries
+
+    screen = Screen(as_json=as_json)
+    shipped = named_queries()
+    screen.answer(
+        {
+            "queries": [
+                {
+                    "name": each.name,
+                    "what": each.what,
+                    "grain": each.grain,
+                    "parameters": [parameter.name for parameter in each.parameters],
+                }
+                for each in shipped
+            ]
+        }
+    )
+    screen.table(
+        ["query", "what", "parameters"],
+        [[each.name, each.what, ", ".join(one.name for one in each.parameters)] for each in shipped],
+    )
+
+
+def parquet_schema(path: Path) -> Any:
+    """The Arrow schema of a Parquet file, or of the files in a folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = path if path.is_file() else next(iter(sorted(path.rglob("*.parquet"))))
+        return pq.read_schema(file)
+    except (StopIteration, OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} holds no Parquet: {error or 'no .parquet file in it'}") from None
+
+
+def _snapshot(screen: Screen, pipeline: Pipeline, out: Path) -> SnapshotReport:
+    with screen.progress("rows read", pipeline.source_table.approximate_rows or None) as bar:
+        return pipeline.snapshot(out, on_progress=bar.at)
+
+
+def _parameters(given: list[str]) -> dict[str, str]:
+    parameters = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise UserError(f"--param {each!r} is not of the form NAME=VALUE")
+        parameters[name] = value
+    return parameters

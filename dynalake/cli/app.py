@@ -1,0 +1,36 @@
+"""The command tree. Each command's words are its function's docstring, so help and documentation are one text."""
+
+from __future__ import annotations
+
+import typer
+
+from dynalake.cli import analyse, check, demonstrate, replicate, set_up
+
+app = typer.Typer(
+    name="dynalake",
+    help=(
+        "Every DynamoDB change in one lake account within a second; DuckDB, Parquet, Hive and Tableau from there; "
+        "and proof that it is all there.\n\nBegin with `dynalake demo`; then `init`, `setup`, `backfill` and `run`."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for command in (
+    demonstrate.demo,
+    set_up.init,
+    set_up.setup,
+    replicate.backfill,
+    replicate.run,
+    replicate.status,
+    check.parity,
+    check.repair,
+    analyse.snapshot,
+    analyse.export,
+    analyse.ddl,
+    analyse.query,
+    analyse.queries,
+):
+    app.command()(command)

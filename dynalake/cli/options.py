@@ -1,0 +1,33 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dynalake.pipeline import Pipeline
+
+Name = Annotated[str, typer.Argument(help="The pipeline's name in the configuration.", metavar="NAME")]
+ConfigPath = Annotated[
+    Path, typer.Option("--config", help="The configuration file.", metavar="FILE", envvar="DYNALAKE_CONFIG")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be read and written, and what it costs; do nothing.")
+]
+DEFAULT_CONFIG = Path("dynalake.toml")
+
+
+def open_pipeline(name: str, config: Path) -> Pipeline:
+    """The pipeline of this name, with both accounts open.
+
+    Raises:
+        UserError: the configuration or the credentials are not as they must be.
+    """
+    from dynalake.config import load_config, pipeline_of
+    from dynalake.pipeline import Pipeline
+
+    return Pipeline.open(name, pipeline_of(load_config(config), name))

@@ -1,0 +1,166 @@
+"""Commands that bring rows to the lake, and tell how that goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, Name, open_pipeline
+from dynalake.screen import Screen, when
+
+if TYPE_CHECKING:
+    from ingest.backfill import BackfillReport
+    from ingest.worker import WorkerReport
+    from lake.contract.health import Health
+
+
+def backfill(
+    name: Name,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, whatever an earlier run did.")
+    ] = False,
+    dry_run: DryRun = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Bring to the lake what was in the source before its stream was read.
+
+    Only absent rows are filled, so it is safe while the stream is live and may last as long as it likes. A run
+    that was cut off is gone on with.
+
+    Examples: `dynalake backfill orders --dry-run`, then `dynalake backfill orders`
+    """
+    from dynalake.costs import estimate
+
+    screen = Screen(as_json=as_json)
+    pipeline = open_pipeline(name, config)
+    source = pipeline.source_table
+    cost = estimate(source.approximate_rows, source.approximate_bytes, scans=1, writes=True)
+    screen.say(f"backfill of {source.name}: {cost.sentence()}")
+    if dry_run:
+        screen.answer({"pipeline": name, "estimate": dataclasses.asdict(cost)})
+        return
+    with screen.progress("backfill", source.approximate_rows or None) as bar:
+
+        def show(report: BackfillReport) -> None:
+            bar.at(report.read, max(source.approximate_rows, report.read))
+
+        report = pipeline.backfill(restart=restart, on_progress=show)
+    screen.answer(
+        {"pipeline": name, "estimate": dataclasses.asdict(cost), "backfill": dataclasses.asdict(report)}
+    )
+    screen.say(
+        f"read {report.read:,} rows: {report.filled:,} filled, {report.present:,} were there, "
+        f"{report.quarantined:,} in quarantine; {report.read_units:,.0f} read units"
+        + (" (an earlier run was gone on with)" if report.resumed else "")
+    )
+    _tell_gaps(screen, pipeline.health())
+
+
+def run(
+    name: Name,
+    until_caught_up: Annotated[
+        bool, typer.Option("--until-caught-up", help="Stop once the stream is read to its end.")
+    ] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Replicate: read the source's stream and apply each change to the lake, until stopped.
+
+    The same handler as in Lambda. Ctrl-C or SIGTERM ends it cleanly; after any other end the next run repeats a
+    little, which is harmless.
+
+    Examples: `dynalake run orders`, `dynalake run orders --until-caught-up --json`
+    """
+    screen = Screen(as_json=as_json)
+    pipeline = open_pipeline(name, config)
+    stop, finish = threading.Event(), threading.Event()
+    if until_caught_up:
+        finish.set()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    screen.say(f"replicating {pipeline.config.source.table} to {pipeline.config.lake_table}; Ctrl-C ends it")
+    with screen.progress("records applied") as bar:
+
+        def show(report: WorkerReport) -> None:
+            bar.at(report.records)
+
+        report = pipeline.run_worker(stop, finish, on_progress=show)
+    screen.answer(
+        {
+            "pipeline": name,
+            "records": report.records,
+            "outcomes": dict(report.outcomes),
+            "caught_up": report.caught_up,
+            "newest_source_at": report.newest_source_at,
+            "gaps_found": report.gaps,
+            "health": _health(pipeline.health()),
+        }
+    )
+    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in report.outcomes.items() if count)
+    screen.say(f"{report.records:,} records: {counts or 'nothing to do'}")
+    screen.say("caught up" if report.caught_up else "stopped before the stream's end; the next run goes on")
+    _tell_gaps(screen, pipeline.health())
+
+
+def status(
+    name: Annotated[
+        str | None, typer.Argument(help="The pipeline; all if not given.", metavar="[NAME]")
+    ] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Tell whether a pipeline is caught up, catching up, or may lack changes.
+
+    Examples: `dynalake status`, `dynalake status orders --json`
+    """
+    from dynalake.config import load_config
+
+    screen = Screen(as_json=as_json)
+    names = [name] if name else sorted(load_config(config).pipelines)
+    documents = []
+    for each in names:
+        pipeline = open_pipeline(each, config)
+        health, history = pipeline.health(), pipeline.schema_history()
+        attributes = {seen.attribute for seen in history}
+        documents.append(
+            {
+                "pipeline": each,
+                "source_table": pipeline.config.source.table,
+                "lake_table": pipeline.config.lake_table,
+                "attributes": len(attributes),
+                **_health(health),
+            }
+        )
+        screen.heading(each)
+        screen.table(
+            ["", ""],
+            [
+                ["state", health.state],
+                ["as of", when(health.at)],
+                ["newest change applied", when(health.newest_source_at)],
+                ["lake table", pipeline.config.lake_table],
+                ["attributes seen", str(len(attributes))],
+            ],
+        )
+        _tell_gaps(screen, health)
+    screen.answer({"pipelines": documents})
+
+
+def _health(health: Health) -> dict[str, Any]:
+    return {
+        "state": health.state,
+        "complete": health.complete,
+        "at": health.at,
+        "newest_source_at": health.newest_source_at,
+        "gaps": [{**dataclasses.asdict(gap), "remedy": gap.remedy} for gap in health.gaps],
+    }
+
+
+def _tell_gaps(screen: Screen, health: Health) -> None:
+    for gap in health.gaps:
+        screen.say(f"GAP since {when(gap.found_at)}: {gap.detail}. To mend it: dynalake {gap.remedy} NAME")

@@ -76,7 +76,8 @@ def open_account(side: str, config: SideConfig) -> Account:
         found = sts.get_caller_identity()["Account"]
     except ProfileNotFound:
         raise AccountError(
-            f"the {side} side's profile {config.profile!r} is not in the AWS configuration: see `aws configure list-profiles`"
+            f"the {side} side's profile {config.profile!r} is unknown to the AWS configuration: "
+            "see `aws configure list-profiles`"
         ) from None
     except ClientError as error:
         raise AccountError(

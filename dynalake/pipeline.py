@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -121,8 +121,13 @@ class Pipeline:
         self._in_flight = in_flight
 
     @classmethod
-    def open(cls, name: str, config: PipelineConfig) -> Pipeline:
+    def open(cls, name: str, config: PipelineConfig, *, in_flight: int = IN_FLIGHT) -> Pipeline:
         """Open both accounts of a pipeline, with the hash key from the environment.
+
+        Args:
+            name: the pipeline's name in the configuration.
+            config: the pipeline's configuration.
+            in_flight: writes to the lake under way at once.
 
         Raises:
             AccountError: a side's credentials are missing, refused, or of another account.
@@ -134,6 +139,7 @@ class Pipeline:
             open_account("source", config.source),
             open_account("lake", config.lake),
             hash_key=hash_key.encode() if hash_key else None,
+            in_flight=in_flight,
         )
 
     # What the jobs are made of
@@ -432,12 +438,12 @@ class Pipeline:
         Raises:
             DdlError: a name cannot be used in Hive.
         """
-        from queries.ddl import KeyAttribute, analyst_view, dynamodb_table
+        from queries.ddl import analyst_view, dynamodb_table
 
         types = dict(self.lake_key.attributes)
         table = dynamodb_table(
             self.schema_history(),
-            [KeyAttribute(part.name, types[part.name], part.role) for part in self.source_table.key],
+            [(part.name, types[part.name], part.role) for part in self.source_table.key],
             lake_table=self.config.lake_table,
             region=self.config.lake.region,
             database=database,
@@ -483,11 +489,10 @@ def _change_line(record: Mapping[str, Any]) -> bytes:
 
 
 def _joined(*parts: Ddl) -> Ddl:
-    from queries.ddl import Ddl
-
-    return Ddl(
-        tuple(statement for part in parts for statement in part.statements),
-        tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    return replace(
+        parts[0],
+        statements=tuple(statement for part in parts for statement in part.statements),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )
 
 

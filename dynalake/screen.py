@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
@@ -34,7 +35,7 @@ class Screen:
     def say(self, text: str) -> None:
         """Print a line for people; nothing with --json."""
         if not self.as_json:
-            self._out.print(text, markup=False)
+            self._out.print(text, markup=False, soft_wrap=True)
 
     def heading(self, text: str) -> None:
         """Print the name of what comes next."""
@@ -49,7 +50,8 @@ class Screen:
             return
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
         for number, name in enumerate(columns):
-            numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows)
+            values = [row[number] for row in rows if row[number] is not None]
+            numeric = bool(values) and all(isinstance(value, int | float | Decimal) for value in values)
             table.add_column(name, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*(_cell(value) for value in row))

@@ -21,6 +21,7 @@ from ingest.errors import PolicyError
 from lake.contract.numbers import canonical_number
 
 Action = Literal["keep", "drop", "hash", "mask"]
+KeyType = Literal["S", "N", "B"]
 
 MASK: Final = "***"
 MIN_KEY_BYTES: Final = 16
@@ -73,7 +74,7 @@ class Policy:
                     kept[name] = {"S": MASK if action == "mask" else self._hash(kept[name])}
         return kept
 
-    def key_type(self, attribute: str, source_type: str) -> str:
+    def key_type(self, attribute: str, source_type: KeyType) -> KeyType:
         """The type that a key attribute has in the lake: S where it is hashed, else the source's."""
         return "S" if self._actions.get(attribute) == "hash" else source_type
 

@@ -7,7 +7,7 @@ the records, and with records that were trimmed, is the listener's.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -148,10 +148,10 @@ class Walk:
             try:
                 while not stop.is_set():
                     now = self._monotonic()
-                    if now >= listing_due:
-                        self._look_for_shards()
-                        listing_due = now + self._pacing.listing_s
                     busy = {reading.shard_id for reading in running.values()}
+                    if now >= listing_due:
+                        self._look_for_shards(busy)
+                        listing_due = now + self._pacing.listing_s
                     idle = [reading for reading in self._readings.values() if reading.shard_id not in busy]
                     for reading in idle:
                         if reading.due <= now:
@@ -167,21 +167,26 @@ class Walk:
                         reading = running.pop(done)
                         done.result()
                         if reading.finished:
-                            del self._readings[reading.shard_id]
-                            self._finish(reading.shard_id)
+                            self._settle(reading)
                             listing_due = now
             finally:
                 wait(running)
         return caught_up
 
-    def _look_for_shards(self) -> None:
+    def _look_for_shards(self, busy: Collection[str]) -> None:
+        """Take up what can be read now, and give up what is gone; a shard being asked will find out itself."""
         shards = self._reader.shards()
-        for shard_id in self._readings.keys() - shards.keys():
+        for shard_id in self._readings.keys() - shards.keys() - set(busy):
             reading = self._readings.pop(shard_id)
             self._listener.on_trimmed(shard_id, reading.after, "the shard is no longer listed")
             self._finish(shard_id)
         for shard in readable(shards, self._finished):
             self._readings.setdefault(shard.id, Reading(shard.id))
+
+    def _settle(self, reading: Reading) -> None:
+        """Take a shard that was read to its end out of the walk."""
+        del self._readings[reading.shard_id]
+        self._finish(reading.shard_id)
 
     def _finish(self, shard_id: str) -> None:
         self._finished.add(shard_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from botocore.exceptions import ClientError, WaiterError
 
@@ -27,6 +27,9 @@ QUOTA_HEADROOM: Final = 50
 """Fewer tables than this before the quota are worth a word before anything is made."""
 
 
+KeyType = Literal["S", "N", "B"]
+
+
 @dataclass(frozen=True, slots=True)
 class TableKey:
     """A table's key.
@@ -35,7 +38,7 @@ class TableKey:
         attributes: (name, DynamoDB type) of the partition key and, where there is one, of the sort key.
     """
 
-    attributes: tuple[tuple[str, str], ...]
+    attributes: tuple[tuple[str, KeyType], ...]
 
     def request(self) -> dict[str, Any]:
         """The parts of a CreateTable request that name the key."""

@@ -12,7 +12,7 @@ import csv
 import io
 import lzma
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib import resources
@@ -183,8 +183,12 @@ NEW_FLIGHTS: Final = 400
 """Flights of 4 January that are put on the board while the pipeline runs."""
 
 
+EVENING: Final = datetime(2013, 1, 1, 22, 0)
+"""The story ends while some of the day's flights are still in the air."""
+
+
 def story() -> Story:
-    """1 January as it happened: 2,699 flights on the board, 400 new ones, and every change of that day.
+    """1 January until ten in the evening: 2,699 flights on the board, 400 new ones, and what happened to them.
 
     Cancellations of all three days are known, and taken off the board, on the first.
     """
@@ -193,12 +197,12 @@ def story() -> Story:
     coming = [flight for flight in everything if flight.scheduled.day == BOARD_DAYS + 1][:NEW_FLIGHTS]
     live: list[Write] = []
     for flight in board:
-        today = flight.scheduled.day == 1
         early = timedelta(days=flight.scheduled.day - 1)
-        for write in life_of(flight) if today or flight.dep_delay is None else ():
-            live.append(Write(write.at - early, write.kind, write.key, write.values, write.history))
-    first, last = min(write.at for write in live), max(write.at for write in live)
-    step = (last - first) / NEW_FLIGHTS
+        if not early or flight.dep_delay is None:
+            live.extend(replace(write, at=write.at - early) for write in life_of(flight))
+    live = [write for write in live if write.at < EVENING]
+    first = min(write.at for write in live)
+    step = (EVENING - first) / NEW_FLIGHTS
     live.extend(
         Write(first + step * number, "insert", flight.key, flight.on_the_board())
         for number, flight in enumerate(coming)

@@ -10,7 +10,10 @@ CONFIG_TEXT: Final = """\
 # The demo's accounts lived inside its process and are gone; fill in yours, then: dynalake setup flights
 [pipelines.flights]
 source = { table = "flights", account = "111111111111", region = "us-east-1", profile = "src" }
-lake = { account = "999999999999", region = "us-east-1", role_arn = "arn:aws:iam::999999999999:role/dynalake-flights", external_id = "choose-one" }
+lake.account = "999999999999"
+lake.region = "us-east-1"
+lake.role_arn = "arn:aws:iam::999999999999:role/dynalake-flights"
+lake.external_id = "choose-one"
 """
 
 

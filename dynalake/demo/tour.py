@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
     from expectations.parity import ParityResult
+    from ingest.backfill import BackfillReport
     from ingest.worker import WorkerReport
 
 IN_FLIGHT: Final = 4
 """The embedded AWS runs in this process, so more writes at once would only wait for one another."""
 
-BACKLOG: Final = 40
+BACKLOG: Final = 20
 """The writer waits while more changes than this are on their way: the embedded AWS serves some hundred requests
 a second, writer and replicator together, and a backlog would measure that and not the pipeline."""
 
@@ -87,8 +88,8 @@ def run_demo(folder: Path, screen: Screen) -> Summary:
         played = story()
         _make_source(pipeline.source_dynamodb(), played)
         screen.say(
-            f"   account {SOURCE_ACCOUNT} has the table {TABLE!r} with {len(played.before):,} flights of New York, "
-            "January 2013;\n   its stream is switched on now."
+            f"   account {SOURCE_ACCOUNT} has the table {TABLE!r}: {len(played.before):,} flights of New York,\n"
+            "   1 to 3 January 2013, as scheduled. Its stream is switched on now."
         )
         _set_up(pipeline, screen)
         worker_report = _replicate(pipeline, played, screen, summary)
@@ -150,58 +151,92 @@ def _set_up(pipeline: Pipeline, screen: Screen) -> None:
         screen.say(f"   {step.done:<5} {step.what}")
 
 
+class _Replication:
+    """The worker and the backfill, side by side in threads of their own."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._stop, self._finish, self._delivered = threading.Event(), threading.Event(), threading.Event()
+        self._records = 0
+        self._failure: BaseException | None = None
+        self._threads = [
+            threading.Thread(target=self._guarded, args=[job], daemon=True)
+            for job in (self._work, self._fill)
+        ]
+        self.worker: WorkerReport
+        self.backfill: BackfillReport
+
+    def __enter__(self) -> _Replication:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+
+    def wait_until_reading(self) -> None:
+        """Return once the worker reads the stream."""
+        while self._pipeline.health().state == "not started" and self._failure is None:
+            self._delivered.wait(0.05)
+        self._raise()
+
+    def wait_for_backlog(self, written: int) -> None:
+        """Return once no more than BACKLOG of the changes written are still on their way."""
+        while written - self._records > BACKLOG and self._failure is None:
+            self._delivered.clear()
+            self._delivered.wait(0.05)
+        self._raise()
+
+    def finish(self) -> None:
+        """Return once both are done: all rows filled, all changes delivered."""
+        self._finish.set()
+        for thread in self._threads:
+            thread.join()
+        self._raise()
+
+    def _work(self) -> None:
+        self.worker = self._pipeline.run_worker(
+            self._stop, self._finish, pacing=PACING, on_progress=self._note
+        )
+
+    def _fill(self) -> None:
+        self.backfill = self._pipeline.backfill()
+
+    def _note(self, report: WorkerReport) -> None:
+        self._records = report.records
+        self._delivered.set()
+
+    def _guarded(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except BaseException as failure:
+            self._failure = failure
+            self._stop.set()
+
+    def _raise(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
 def _replicate(pipeline: Pipeline, played: Story, screen: Screen, summary: Summary) -> WorkerReport:
-    screen.heading("3  Replicating while it is backfilled: dynalake run flights, dynalake backfill flights")
-    stop, finish, delivered = threading.Event(), threading.Event(), threading.Event()
-    outcome: dict[str, Any] = {}
-    seen = {"records": 0}
-
-    def note(report: WorkerReport) -> None:
-        seen["records"] = report.records
-        delivered.set()
-
-    def work() -> None:
-        try:
-            outcome["report"] = pipeline.run_worker(stop, finish, pacing=PACING, on_progress=note)
-        except BaseException as failure:
-            outcome["failure"] = failure
-
-    def fill() -> None:
-        try:
-            outcome["backfill"] = pipeline.backfill()
-        except BaseException as failure:
-            outcome["failure"] = failure
-
-    threads = [threading.Thread(target=each, daemon=True) for each in (work, fill)]
-    for thread in threads:
-        thread.start()
+    screen.heading("3  Replicating what happens, while it is backfilled: dynalake run, backfill")
     source = pipeline.source_dynamodb()
-    try:
+    with _Replication(pipeline) as replication:
+        replication.wait_until_reading()
         with screen.progress("   changes written", len(played.live)) as bar:
             for number, write in enumerate(played.live, 1):
                 _write(source, write)
                 bar.at(number)
-                while number - seen["records"] > BACKLOG and "failure" not in outcome:
-                    delivered.clear()
-                    delivered.wait(0.05)
-                if "failure" in outcome:
-                    break
-        finish.set()
-        for thread in reversed(threads):
-            thread.join()
-    finally:
-        stop.set()
-    if "failure" in outcome:
-        raise outcome["failure"]
-    report: WorkerReport = outcome["report"]
-    backfill = outcome["backfill"]
+                replication.wait_for_backlog(number)
+        replication.finish()
+    report, backfill = replication.worker, replication.backfill
     kinds = {
         kind: sum(write.kind == kind for write in played.live) for kind in ("insert", "update", "delete")
     }
     screen.say(
-        f"   {kinds['insert']:,} inserts, {kinds['update']:,} updates and {kinds['delete']:,} deletes were written "
-        f"while {backfill.read:,} older rows\n   were backfilled: {backfill.filled:,} filled, {backfill.present:,} "
-        "had come through the stream first."
+        f"   {kinds['insert']:,} inserts, {kinds['update']:,} updates and {kinds['delete']:,} deletes were "
+        f"written while {backfill.read:,} older\n   rows were backfilled: {backfill.filled:,} filled, "
+        f"{backfill.present:,} had come through the stream first."
     )
     screen.say(
         f"   {report.records:,} stream records: {report.outcomes['applied']:,} applied, "
@@ -251,7 +286,7 @@ def _redeliver(pipeline: Pipeline, screen: Screen, summary: Summary) -> None:
 
 
 def _prove(pipeline: Pipeline, screen: Screen, summary: Summary, worker: WorkerReport) -> ParityResult:
-    screen.heading("5  Proof: every row of both accounts compared, by content: dynalake parity flights")
+    screen.heading("5  Proof: every row of both sides compared by content: dynalake parity")
     with screen.progress("   rows compared") as bar:
         result = pipeline.parity(on_progress=lambda _side, rows: bar.at(rows))
     lags = sorted(worker.lags_ms)

@@ -1,7 +1,8 @@
 """Changes, and the lake rows they become.
 
 Items, keys and images are DynamoDB JSON as the wire, Lambda events and S3 exports have it:
-`{"attribute": {"S": "text"}}`, numbers as strings, binary as base64 text. The source's attributes stand in a lake row unchanged; dynalake's own begin with `_lake_`.
+`{"attribute": {"S": "text"}}`, numbers as strings, binary as base64 text. The source's attributes stand in a
+lake row unchanged; dynalake's own begin with `_lake_`.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def read_over(seen: Version, *also_known: Version) -> Version:
     Raises:
         ContractError: the row was read over 999,999 times without one streamed change.
     """
-    base, mark, revision = max(seen, *also_known).partition(_REVISION_MARK)
+    base, mark, revision = max((seen, *also_known)).partition(_REVISION_MARK)
     count = int(revision) + 1 if mark else 1
     if count >= 10**REVISION_DIGITS:
         raise ContractError(

@@ -1,0 +1,163 @@
+"""A file that is replaced in one step: whoever reads sees the old one or the new one, never half of one.
+
+The new file is written beside the old one (`.<name>.<pid>.part`, with a folder `.<name>.<pid>.work` for what
+is needed meanwhile) and then renamed over it. What dead runs left is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from lake.errors import SnapshotError
+
+_DUCKDB_MAGIC: Final = b"DUCK"
+_MAGIC_OFFSET: Final = 8
+_LOADED_AT: Final = time.time()
+"""What bears this process's number but is older was left by a dead one: in a container, that is often the
+same number again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """Where a new snapshot is made: `file` becomes the snapshot, `work` is thrown away."""
+
+    file: Path
+    work: Path
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Replacement]:
+    """A place for a new snapshot, put in place of `out` when the block ends well and removed when not.
+
+    The new file begins as a copy of the old one if there is one, so that its other tables stay.
+
+    Raises:
+        SnapshotError: `out` is no place for a snapshot, is something else than one, or is being written.
+    """
+    out = out.absolute()
+    _check(out)
+    place = Replacement(
+        out.with_name(f".{out.name}.{os.getpid()}.part"), out.with_name(f".{out.name}.{os.getpid()}.work")
+    )
+    _sweep(out)
+    try:
+        place.work.mkdir()
+    except FileExistsError:
+        raise SnapshotError(
+            f"{out} is being written by another thread of this process: wait for it"
+        ) from None
+    except OSError as error:
+        raise SnapshotError(f"{out.parent} cannot be written: {error.strerror}") from error
+    try:
+        _sweep(out)
+        _begin(out, place)
+        yield place
+        _finish(place, out)
+    finally:
+        _remove(place)
+
+
+def _begin(out: Path, place: Replacement) -> None:
+    try:
+        if out.exists():
+            shutil.copyfile(out, place.file)
+            _check_snapshot(out, place.file)
+    except OSError as error:
+        raise SnapshotError(f"{out} cannot be copied: {error.strerror or error}") from error
+
+
+def _finish(place: Replacement, out: Path) -> None:
+    try:
+        with place.file.open("rb") as file:
+            os.fsync(file.fileno())
+        place.file.replace(out)
+    except OSError as error:
+        raise SnapshotError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+def _check(out: Path) -> None:
+    """Refuses what can be refused before anything is read."""
+    if out.is_dir():
+        raise SnapshotError(f"{out} is a directory: give the path of a file, such as {out / 'lake.duckdb'}")
+    if not out.parent.is_dir():
+        raise SnapshotError(f"{out.parent} is not a directory: make it, or give another path")
+    if not out.exists():
+        return
+    try:
+        with out.open("rb") as file:
+            start = file.read(_MAGIC_OFFSET + len(_DUCKDB_MAGIC))
+    except OSError as error:
+        raise SnapshotError(f"{out} cannot be read: {error.strerror}") from error
+    if start[_MAGIC_OFFSET:] != _DUCKDB_MAGIC:
+        raise SnapshotError(f"{out} exists and is not a DuckDB file: move it away, or give another path")
+    log = out.with_name(out.name + ".wal")
+    if log.exists():
+        # DuckDB would apply the old file's log to the new one.
+        raise SnapshotError(
+            f"{log} exists, so somebody opened the snapshot for writing: close it there first"
+        )
+
+
+def _check_snapshot(out: Path, copy: Path) -> None:
+    try:
+        with duckdb.connect(str(copy), read_only=True) as con:
+            found = con.execute(
+                "SELECT count(*) FROM duckdb_tables() WHERE schema_name = '_lake' AND table_name = 'tables'"
+            ).fetchall()
+    except duckdb.Error as error:
+        raise SnapshotError(f"{out} cannot be opened: {error}; move it away, or give another path") from error
+    if found == [(0,)]:
+        raise SnapshotError(
+            f"{out} is a DuckDB file, but not a snapshot made by dynalake: it is left alone, give another path"
+        )
+
+
+def _sweep(out: Path) -> None:
+    """Removes what dead runs left, and refuses to run beside a living one."""
+    pattern = re.compile(re.escape(f".{out.name}.") + r"(\d+)\.(?:part(?:\.wal)?|work)")
+    for path in out.parent.iterdir():
+        match = pattern.fullmatch(path.name)
+        if match is None:
+            continue
+        if int(match[1]) == os.getpid():
+            if path.stat().st_mtime >= _LOADED_AT:
+                continue
+        elif _alive(int(match[1])):
+            raise SnapshotError(
+                f"{out} is being written by process {match[1]}: wait for it, or, if that is something else, "
+                f"remove {path}"
+            )
+        _remove_path(path)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _remove(place: Replacement) -> None:
+    _remove_path(place.file)
+    _remove_path(place.file.with_name(place.file.name + ".wal"))
+    _remove_path(place.work)
+
+
+def _remove_path(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

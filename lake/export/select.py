@@ -1,0 +1,80 @@
+"""The columns of a table as SQL, for files whose readers know less than DuckDB."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lake.contract.rows import SOURCE_AT, VERSION, WRITTEN_AT
+from lake.types import (
+    NULLS,
+    Blob,
+    Column,
+    Json,
+    ListOf,
+    Struct,
+    Type,
+    duckdb_type,
+    identifier,
+)
+
+
+def lossless_select(columns: Sequence[Column], table: str) -> str:
+    """All columns and metadata, nested types kept, JSON as plain text."""
+    parts = [
+        f"{identifier(name)}::{duckdb_type(kind, 'VARCHAR')} AS {identifier(name)}"
+        for name, kind in with_companions(columns)
+    ]
+    parts += [VERSION, WRITTEN_AT, SOURCE_AT, NULLS]
+    return f"SELECT {', '.join(parts)} FROM _lake.{identifier(table)}"
+
+
+def flat_select(
+    columns: Sequence[Column], table: str, cell: Callable[[Type, str], str], header: Callable[[str], str]
+) -> str:
+    """Attributes and companions, nested values as JSON text.
+
+    Args:
+        columns: the table's columns.
+        table: its name.
+        cell: makes the SQL of a value that is not nested from its type and its column's SQL.
+        header: makes a column's header from its name.
+    """
+    parts = []
+    for name, kind in with_companions(columns):
+        quoted = identifier(name)
+        value = json_text(kind, quoted) if isinstance(kind, ListOf | Struct) else cell(kind, quoted)
+        parts.append(f"{value} AS {identifier(header(name))}")
+    return f"SELECT {', '.join(parts)} FROM _lake.{identifier(table)}"
+
+
+def with_companions(columns: Sequence[Column]) -> list[tuple[str, Type]]:
+    """Column name and type, each companion after its main column."""
+    pairs: list[tuple[str, Type]] = []
+    for column in columns:
+        pairs.append((column.name, column.type))
+        if column.companion is not None:
+            pairs.append((column.companion, Json()))
+    return pairs
+
+
+def json_text(kind: Type, value: str) -> str:
+    """A nested value as JSON text for people: no type tags, numbers exact, binary as base64."""
+    return f"to_json({_jsonable(kind, value, 0)})::VARCHAR"
+
+
+def _jsonable(kind: Type, value: str, depth: int) -> str:
+    """DuckDB's to_json writes decimals exactly, but binary as text: that is made base64 first."""
+    match kind:
+        case Blob():
+            return f"to_base64({value})"
+        case ListOf(_, element):
+            x = f"x{depth}"
+            return f"list_transform({value}, lambda {x}: {_jsonable(element, x, depth + 1)})"
+        case Struct(fields):
+            packed = ", ".join(
+                f"{identifier(name)} := {_jsonable(field, f'{value}.{identifier(name)}', depth)}"
+                for name, field in fields
+            )
+            return f"CASE WHEN {value} IS NOT NULL THEN struct_pack({packed}) END"
+        case _:
+            return value

@@ -48,7 +48,7 @@ class SideConfig(_Strict):
     region: str = Field(min_length=1)
     profile: str | None = None
     role_arn: RoleArn | None = None
-    external_id: str | None = None
+    external_id: Annotated[str, StringConstraints(min_length=2, max_length=1224)] | None = None
     endpoint_url: str | None = None
 
     @model_validator(mode="after")

@@ -253,6 +253,14 @@ class Pipeline:
             steps.append(Step(f"pipeline {self.name}", "there"))
         return steps, warning
 
+    def is_set_up(self) -> bool:
+        """Whether `setup` has been run to its end."""
+        dynamodb = self._lake.dynamodb()
+        try:
+            return self._checkpoints().stream() is not None
+        except dynamodb.exceptions.ResourceNotFoundException:
+            return False
+
     def backfill(
         self, *, restart: bool = False, on_progress: Callable[[BackfillReport], None] = lambda _: None
     ) -> BackfillReport:

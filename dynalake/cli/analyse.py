@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_pipeline
+from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_set_up
 from dynalake.errors import UserError
 from dynalake.screen import Screen
 
@@ -53,7 +53,7 @@ def snapshot(
     Example: `dynalake snapshot orders --out lake.duckdb`, then `duckdb lake.duckdb "SELECT count(*) FROM orders"`
     """
     screen = Screen(as_json=as_json)
-    pipeline = open_pipeline(name, config)
+    pipeline = open_set_up(name, config)
     report = _snapshot(screen, pipeline, out)
     health = pipeline.health()
     screen.answer(
@@ -101,7 +101,7 @@ def export(
     with tempfile.TemporaryDirectory(prefix="dynalake-") as folder:
         if lake is None:
             lake = Path(folder) / "lake.duckdb"
-            _snapshot(screen, open_pipeline(name, config), lake)
+            _snapshot(screen, open_set_up(name, config), lake)
         report = export_table(lake, name, format_.value, out)
     screen.answer(
         {
@@ -139,7 +139,7 @@ def ddl(
     s3://bucket/orders/`
     """
     screen = Screen(as_json=as_json)
-    pipeline = open_pipeline(name, config)
+    pipeline = open_set_up(name, config)
     if engine is Engine.parquet:
         if parquet is None:
             raise UserError("--engine parquet needs the export: give its path with --parquet")
@@ -175,8 +175,9 @@ def query(
     from queries.run import run_on_duckdb
 
     screen = Screen(as_json=as_json)
+    asked, parameters = load_query(query), _parameters(param or [])
     with open_lake(lake) as opened:
-        answer = run_on_duckdb(load_query(query), opened.connection, _parameters(param or []))
+        answer = run_on_duckdb(asked, opened.connection, parameters)
     rows = answer.to_pylist()
     screen.answer({"query": query, "columns": answer.column_names, "rows": rows})
     screen.table(answer.column_names, [list(row.values()) for row in rows])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, Name, open_pipeline
+from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, Name, open_set_up
 from dynalake.errors import UserError
 from dynalake.screen import Screen
 
@@ -43,16 +44,17 @@ def parity(
     from dynalake.costs import estimate
 
     screen = Screen(as_json=as_json)
-    pipeline = open_pipeline(name, config)
+    pipeline = open_set_up(name, config)
     source = pipeline.source_table
     cost = estimate(source.approximate_rows, source.approximate_bytes, scans=2, writes=False)
     screen.say(f"parity of {source.name} and its lake table: {cost.sentence()}")
     if dry_run:
         screen.answer({"pipeline": name, "estimate": dataclasses.asdict(cost)})
         return
-    result = _compare(screen, pipeline)
     report = out or Path(f"{name}.parity.jsonl")
-    _write(report, result.differences)
+    with _replacing(report) as file:
+        result = _compare(screen, pipeline)
+        file.writelines(json.dumps(_as_line(each)) + "\n" for each in result.differences)
     health = pipeline.health()
     screen.answer(
         {
@@ -88,7 +90,7 @@ def repair(
     Examples: `dynalake repair orders`, `dynalake repair orders --from orders.parity.jsonl`
     """
     screen = Screen(as_json=as_json)
-    pipeline = open_pipeline(name, config)
+    pipeline = open_set_up(name, config)
     began = pipeline.now_ms()
     differences = (
         list(_read(from_)) if from_ else [_as_line(each) for each in _compare(screen, pipeline).differences]
@@ -181,15 +183,18 @@ def _as_line(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, differences: Iterable[Difference]) -> None:
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A file that takes the place of `path` when it is whole; that it can be written is known at once."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with partial.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(_as_line(each)) + "\n" for each in differences)
+            yield file
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UserError(f"the differences cannot be written to {path}: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dynalake.errors import UserError
+
 if TYPE_CHECKING:
     from dynalake.pipeline import Pipeline
 
@@ -31,3 +33,15 @@ def open_pipeline(name: str, config: Path) -> Pipeline:
     from dynalake.pipeline import Pipeline
 
     return Pipeline.open(name, pipeline_of(load_config(config), name))
+
+
+def open_set_up(name: str, config: Path) -> Pipeline:
+    """The pipeline of this name, once `dynalake setup` has been run for it.
+
+    Raises:
+        UserError: as for `open_pipeline`, or the pipeline is not set up.
+    """
+    pipeline = open_pipeline(name, config)
+    if not pipeline.is_set_up():
+        raise UserError(f"the pipeline {name!r} is not set up: run `dynalake setup {name}` first")
+    return pipeline

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, Name, open_pipeline
+from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, Name, open_set_up
 from dynalake.screen import Screen, when
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def backfill(
     from dynalake.costs import estimate
 
     screen = Screen(as_json=as_json)
-    pipeline = open_pipeline(name, config)
+    pipeline = open_set_up(name, config)
     source = pipeline.source_table
     cost = estimate(source.approximate_rows, source.approximate_bytes, scans=1, writes=True)
     screen.say(f"backfill of {source.name}: {cost.sentence()}")
@@ -58,7 +58,7 @@ def backfill(
         f"{report.quarantined:,} in quarantine; {report.read_units:,.0f} read units"
         + (" (an earlier run was gone on with)" if report.resumed else "")
     )
-    _tell_gaps(screen, pipeline.health())
+    _tell_gaps(screen, name, pipeline.health())
 
 
 def run(
@@ -77,7 +77,7 @@ def run(
     Examples: `dynalake run orders`, `dynalake run orders --until-caught-up --json`
     """
     screen = Screen(as_json=as_json)
-    pipeline = open_pipeline(name, config)
+    pipeline = open_set_up(name, config)
     stop, finish = threading.Event(), threading.Event()
     if until_caught_up:
         finish.set()
@@ -104,7 +104,7 @@ def run(
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in report.outcomes.items() if count)
     screen.say(f"{report.records:,} records: {counts or 'nothing to do'}")
     screen.say("caught up" if report.caught_up else "stopped before the stream's end; the next run goes on")
-    _tell_gaps(screen, pipeline.health())
+    _tell_gaps(screen, name, pipeline.health())
 
 
 def status(
@@ -124,7 +124,7 @@ def status(
     names = [name] if name else sorted(load_config(config).pipelines)
     documents = []
     for each in names:
-        pipeline = open_pipeline(each, config)
+        pipeline = open_set_up(each, config)
         health, history = pipeline.health(), pipeline.schema_history()
         attributes = {seen.attribute for seen in history}
         documents.append(
@@ -147,7 +147,7 @@ def status(
                 ["attributes seen", str(len(attributes))],
             ],
         )
-        _tell_gaps(screen, health)
+        _tell_gaps(screen, each, health)
     screen.answer({"pipelines": documents})
 
 
@@ -161,6 +161,8 @@ def _health(health: Health) -> dict[str, Any]:
     }
 
 
-def _tell_gaps(screen: Screen, health: Health) -> None:
+def _tell_gaps(screen: Screen, name: str, health: Health) -> None:
     for gap in health.gaps:
-        screen.say(f"GAP since {when(gap.found_at)}: {gap.detail}. To mend it: dynalake {gap.remedy} NAME")
+        screen.say(
+            f"GAP since {when(gap.found_at)}: {gap.detail}; mend it with: dynalake {gap.remedy} {name}"
+        )

@@ -4,10 +4,8 @@
 -- param: top_n integer = 20  how many flights at most
 
 SELECT
-    day,
     carrier_flight,
     departs,
-    origin,
     dest,
     status,
     dep_delay,

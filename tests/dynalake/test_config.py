@@ -35,7 +35,10 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
     path.write_text("""
 [pipelines.orders]
 source = { table = "orders", account = "111111111111", region = "us-east-1", profile = "src" }
-lake   = { account = "999999999999", region = "us-east-1", role_arn = "arn:aws:iam::999999999999:role/d", external_id = "x" }
+lake.account = "999999999999"
+lake.region = "us-east-1"
+lake.role_arn = "arn:aws:iam::999999999999:role/dynalake-orders"
+lake.external_id = "xyz"
 max_wcu = 100
 policy = { ssn = "drop", email = "hash" }
 """)
@@ -55,7 +58,7 @@ policy = { ssn = "drop", email = "hash" }
         (config({**SOURCE, "tabel": "x"}), r"source\.tabel is not a key that dynalake knows"),
         (config(max_wcu=0), r"max_wcu must be greater than 0"),
         (config(policy={"ssn": "burn"}), r"policy\.ssn must be one of 'keep', 'drop', 'hash' or 'mask'"),
-        (config(lake={**LAKE, "external_id": "x"}), "external_id is given without role_arn"),
+        (config(lake={**LAKE, "external_id": "xyz"}), "external_id is given without role_arn"),
         (config(lake={**LAKE, "table": "dynalake.catalogue"}), "one of the lake's own tables"),
         (config({**SOURCE, "table": "o" * 255}), "a DynamoDB table name has 3 to 255"),
         (config({**SOURCE, "table": "or ders"}), "is no DynamoDB table name"),

@@ -81,9 +81,9 @@ def _is_number(text: str) -> bool:
 
 # Late flights over 60 minutes: 61 twice (the earlier departure first), then 60.
 LATE_FLIGHTS = [
-    _row("2013-01-01", "UA#2", "2013-01-01T05:15#EWR", "EWR", "IAH", "arrived", 61, 60),
-    _row("2013-01-04", "AA#3", "2013-01-04T05:15#JFK", "JFK", "MIA", "arrived", 61, 15),
-    _row("2013-01-01", "AA#3", "2013-01-01T05:15#JFK", "JFK", "MIA", "arrived", 60, 16),
+    _row("UA#2", "2013-01-01T05:15#EWR", "IAH", "arrived", 61, 60),
+    _row("AA#3", "2013-01-04T05:15#JFK", "MIA", "arrived", 61, 15),
+    _row("AA#3", "2013-01-01T05:15#JFK", "MIA", "arrived", 60, 16),
 ]
 
 # 01: delays 2 61 60 15, two of four beyond 15; EWR-IAH 63/2 = 31.50, JFK-MIA 75/2 = 37.50.

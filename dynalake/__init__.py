@@ -37,7 +37,7 @@ def open_lake(path: str | Path = "lake.duckdb") -> Lake:
 
 
 def run(query: str | Path, *, lake: str | Path = "lake.duckdb", **parameters: Any) -> pd.DataFrame:
-    """Run a named query on a snapshot.
+    """Run a named query on a snapshot; columns keep the types that the answer has (pandas' ArrowDtype).
 
     Args:
         query: a shipped query's name (`dynalake queries` lists them), or the path of a .sql file of your own.
@@ -51,6 +51,10 @@ def run(query: str | Path, *, lake: str | Path = "lake.duckdb", **parameters: An
     from queries.named import load_query
     from queries.run import run_on_duckdb
 
+    import pandas as pd
+
     with open_lake(lake) as opened:
-        answer: pd.DataFrame = run_on_duckdb(load_query(query), opened.connection, parameters).to_pandas()
-    return answer
+        answer = run_on_duckdb(load_query(query), opened.connection, parameters)
+    # pandas' own types would turn integers with NULLs, and decimals, into something else.
+    frame: pd.DataFrame = answer.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodbstreams import DynamoDBStreamsClient
     from types_boto3_s3 import S3Client
+    from types_boto3_secretsmanager import SecretsManagerClient
+    from types_boto3_sqs import SQSClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,14 @@ class Account:
     def s3(self) -> S3Client:
         """An S3 client."""
         return self.session.client("s3", **self._where())
+
+    def secrets(self) -> SecretsManagerClient:
+        """A Secrets Manager client."""
+        return self.session.client("secretsmanager", **self._where())
+
+    def sqs(self) -> SQSClient:
+        """An SQS client."""
+        return self.session.client("sqs", **self._where())
 
     def _where(self) -> dict[str, Any]:
         return {

@@ -82,6 +82,20 @@ class LakeConfig(SideConfig):
     prefix: str = DEFAULT_PREFIX
 
 
+class SegmentsConfig(_Strict):
+    """What becomes of single segments of a text, such as a composite key's; see `ingest.policy`.
+
+    Attributes:
+        split: what separates the segments.
+        after: action for the segment that follows a segment of this text.
+        at: action for the segment at this position, from 0, or from the end with -1 for the last.
+    """
+
+    split: str = Field(min_length=1)
+    after: dict[str, Literal["keep", "hash", "mask"]] = Field(default_factory=dict)
+    at: dict[int, Literal["keep", "hash", "mask"]] = Field(default_factory=dict)
+
+
 class PipelineConfig(_Strict):
     """One pipeline: one source table and its lake table.
 
@@ -90,7 +104,8 @@ class PipelineConfig(_Strict):
         lake: the lake side.
         max_wcu: write units a second that the lake table may be asked for; no cap if None.
         max_rcu: read units a second that a backfill, parity or snapshot may take from a table; likewise.
-        policy: attribute -> keep, drop, hash or mask.
+        policy: path -> keep, drop, hash or mask, or what becomes of a text's segments.
+        hash_key: where the secret of the keyed hash is: `env:NAME` or `secretsmanager:ARN`.
         quarantine: `s3://bucket/prefix` in the source account, or a folder; for records that can never apply
             and those given up.
     """
@@ -99,7 +114,10 @@ class PipelineConfig(_Strict):
     lake: LakeConfig
     max_wcu: float | None = Field(default=None, gt=0)
     max_rcu: float | None = Field(default=None, gt=0)
-    policy: dict[str, Literal["keep", "drop", "hash", "mask"]] = Field(default_factory=dict)
+    policy: dict[str, Literal["keep", "drop", "hash", "mask"] | SegmentsConfig] = Field(default_factory=dict)
+    hash_key: Annotated[str, StringConstraints(pattern=r"^(env|secretsmanager):\S+$")] = (
+        "env:DYNALAKE_HASH_KEY"
+    )
     quarantine: str = "dynalake-quarantine"
 
     @model_validator(mode="after")

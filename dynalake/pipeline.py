@@ -25,9 +25,11 @@ from ingest.capacity import CapacityLimit
 from ingest.checkpoints import Checkpoints, StreamCheckpoint
 from ingest.delivery import Delivery
 from ingest.handler import Replicator
+from ingest.hashkey import hash_key_from
 from ingest.health import HealthStore
+from ingest.lakewriter import writer_for
 from ingest.observe import SchemaObserver
-from ingest.policy import Policy
+from ingest.policy import Policy, actions_from
 from ingest.quarantine import Place, Quarantine, place_of
 from ingest.repair import Repair, RepairReport
 from ingest.scan import Scan, segments_for
@@ -64,8 +66,6 @@ DATABASE: Final = "lake"
 SPOOL_BATCH_BYTES: Final = 4 << 20
 """Read back from the spool of changes at once."""
 
-HASH_KEY_VARIABLE: Final = "DYNALAKE_HASH_KEY"
-
 CALL_BUDGET_S: Final = 60.0
 """What one call of the handler may take in a worker, so that a throttled batch is reported now and then."""
 
@@ -97,7 +97,7 @@ class Pipeline:
         source: Account,
         lake: Account,
         *,
-        hash_key: bytes | None = None,
+        environment: Mapping[str, str],
         clocks: Clocks | None = None,
         in_flight: int = IN_FLIGHT,
     ) -> None:
@@ -108,7 +108,7 @@ class Pipeline:
             config: the pipeline's configuration.
             source: the source account.
             lake: the lake account.
-            hash_key: the secret of the keyed hash, where the policy hashes.
+            environment: the process's environment, where the policy's hash key may be.
             clocks: the clocks and the chance to use.
             in_flight: writes to the lake under way at once.
         """
@@ -116,13 +116,13 @@ class Pipeline:
         self.config = config
         self._source = source
         self._lake = lake
-        self._hash_key = hash_key
+        self._environment = environment
         self._clocks = clocks or Clocks()
         self._in_flight = in_flight
 
     @classmethod
     def open(cls, name: str, config: PipelineConfig, *, in_flight: int = IN_FLIGHT) -> Pipeline:
-        """Open both accounts of a pipeline, with the hash key from the environment.
+        """Open both accounts of a pipeline.
 
         Args:
             name: the pipeline's name in the configuration.
@@ -132,13 +132,12 @@ class Pipeline:
         Raises:
             AccountError: a side's credentials are missing, refused, or of another account.
         """
-        hash_key = os.environ.get(HASH_KEY_VARIABLE)
         return cls(
             name,
             config,
             open_account("source", config.source),
             open_account("lake", config.lake),
-            hash_key=hash_key.encode() if hash_key else None,
+            environment=os.environ,
             in_flight=in_flight,
         )
 
@@ -152,7 +151,11 @@ class Pipeline:
     @cached_property
     def policy(self) -> Policy:
         """The policy. Raises PolicyError where it cannot be carried out."""
-        return Policy(self.config.policy, key_attributes=self.source_table.key_names, hash_key=self._hash_key)
+        return Policy(
+            actions_from(self.config.model_dump()["policy"]),
+            key_attributes=self.source_table.key_names,
+            hash_key=hash_key_from(self.config.hash_key, self._environment, self._source.secrets),
+        )
 
     @cached_property
     def health_store(self) -> HealthStore:
@@ -178,14 +181,16 @@ class Pipeline:
         return CapacityLimit(units, self._clocks.monotonic, self._clocks.sleep) if units else None
 
     def _applier(self) -> Applier:
+        dynamodb = self._lake.dynamodb()
         return Applier(
-            self._lake.dynamodb(),
+            dynamodb,
             self.config.lake_table,
             now_ms=self._clocks.now_ms,
             sleep=self._clocks.sleep,
             random=self._clocks.random,
             in_flight=self._in_flight,
             limit=self._limit(self.config.max_wcu),
+            writer=writer_for(dynamodb, os.environ),
         )
 
     def _observer(self) -> SchemaObserver:

@@ -52,7 +52,9 @@ class Screen:
         for number, name in enumerate(columns):
             values = [row[number] for row in rows if row[number] is not None]
             numeric = bool(values) and all(isinstance(value, int | float | Decimal) for value in values)
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            # A space lets a long name break over two lines; --json keeps the name as it is.
+            heading = name.replace("_", " ")
+            table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*(_cell(value) for value in row))
         self._out.print(table)

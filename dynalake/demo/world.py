@@ -21,6 +21,8 @@ _ENVIRONMENT: Final = {
     # moto answers 404 to streams calls at an endpoint that carries the account's id.
     "AWS_ACCOUNT_ID_ENDPOINT_MODE": "disabled",
     "AWS_EC2_METADATA_DISABLED": "true",
+    # Within this process moto sees only what botocore sends.
+    "DYNALAKE_WRITER": "plain",
 }
 _NOT_OURS: Final = (
     "AWS_PROFILE",

@@ -48,10 +48,10 @@ def run(query: str | Path, *, lake: str | Path = "lake.duckdb", **parameters: An
         queries.errors.QueryError: there is no such query, or a parameter is missing, unknown or ill-typed.
         lake.errors.SnapshotError: there is no snapshot at this path.
     """
+    import pandas as pd
+
     from queries.named import load_query
     from queries.run import run_on_duckdb
-
-    import pandas as pd
 
     with open_lake(lake) as opened:
         answer = run_on_duckdb(load_query(query), opened.connection, parameters)

@@ -12,12 +12,14 @@ DYNALAKE_KEY_ATTRIBUTES    JSON list of the source table's key attributes
 DYNALAKE_POLICY            JSON object, attribute -> action; optional
 DYNALAKE_HASH_KEY          the secret of the keyed hash; needed by a policy that hashes
 DYNALAKE_MAX_WCU           cap of write units a second, of this invocation; optional
+DYNALAKE_WRITER            "plain" writes through boto3's client; optional, see `ingest.lakewriter`
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import random
 import time
@@ -31,9 +33,11 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from ingest.apply import Applier
 from ingest.capacity import CapacityLimit
 from ingest.handler import BatchReport, Replicator
+from ingest.hashkey import DEFAULT_REFERENCE, hash_key_from
 from ingest.health import HealthStore
+from ingest.lakewriter import writer_for
 from ingest.observe import SchemaObserver
-from ingest.policy import Policy
+from ingest.policy import Policy, actions_from
 from ingest.quarantine import Quarantine, place_of
 from ingest.sessions import assumed_session, client_config
 
@@ -54,6 +58,13 @@ class LambdaFunction:
         self._replicator = replicator
         self._metrics = EphemeralMetrics(namespace=METRICS_NAMESPACE, service=pipeline)
         self._logger = Logger(service=pipeline)
+
+    def take_logs(self) -> None:
+        """Write what the ingest package logs as JSON too, with its details; the runtime's own handler, which
+        would write bare sentences, no longer sees it."""
+        package = logging.getLogger("ingest")
+        package.handlers = [self._logger.registered_handler]
+        package.propagate = False
 
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Apply one event and answer which records must come again."""
@@ -100,7 +111,11 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
     dynamodb = lake.client("dynamodb", config=client_config())
     table = environment["DYNALAKE_LAKE_TABLE"]
     max_wcu = environment.get("DYNALAKE_MAX_WCU")
-    hash_key = environment.get("DYNALAKE_HASH_KEY")
+    hash_key = hash_key_from(
+        environment.get("DYNALAKE_HASH_KEY_FROM", DEFAULT_REFERENCE),
+        environment,
+        lambda: source.client("secretsmanager"),
+    )
     replicator = Replicator(
         applier=Applier(
             dynamodb,
@@ -109,11 +124,12 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
             sleep=time.sleep,
             random=random.Random(),  # noqa: S311 - jitter, not cryptography
             limit=CapacityLimit(float(max_wcu), time.monotonic, time.sleep) if max_wcu else None,
+            writer=writer_for(dynamodb, environment),
         ),
         policy=Policy(
-            json.loads(environment.get("DYNALAKE_POLICY", "{}")),
+            actions_from(json.loads(environment.get("DYNALAKE_POLICY", "{}"))),
             key_attributes=json.loads(environment["DYNALAKE_KEY_ATTRIBUTES"]),
-            hash_key=hash_key.encode() if hash_key else None,
+            hash_key=hash_key,
         ),
         quarantine=Quarantine(
             place_of(environment["DYNALAKE_QUARANTINE"], source.client("s3")),
@@ -133,7 +149,9 @@ def now_ms() -> int:
 
 @functools.cache
 def _function() -> LambdaFunction:
-    return build(os.environ, boto3.Session())
+    function = build(os.environ, boto3.Session())
+    function.take_logs()
+    return function
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:

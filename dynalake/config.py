@@ -10,7 +10,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from dynalake.errors import ConfigError
 from lake.contract.naming import (
@@ -96,6 +105,17 @@ class SegmentsConfig(_Strict):
     at: dict[int, Literal["keep", "hash", "mask"]] = Field(default_factory=dict)
 
 
+def _form_of(action: Any) -> str:
+    return "segments" if isinstance(action, dict | SegmentsConfig) else "whole"
+
+
+ActionConfig = Annotated[
+    Annotated[Literal["keep", "drop", "hash", "mask"], Tag("whole")]
+    | Annotated[SegmentsConfig, Tag("segments")],
+    Discriminator(_form_of),  # so that an error speaks of the form that was meant, and of no other
+]
+
+
 class PipelineConfig(_Strict):
     """One pipeline: one source table and its lake table.
 
@@ -114,7 +134,7 @@ class PipelineConfig(_Strict):
     lake: LakeConfig
     max_wcu: float | None = Field(default=None, gt=0)
     max_rcu: float | None = Field(default=None, gt=0)
-    policy: dict[str, Literal["keep", "drop", "hash", "mask"] | SegmentsConfig] = Field(default_factory=dict)
+    policy: dict[str, ActionConfig] = Field(default_factory=dict)
     hash_key: Annotated[str, StringConstraints(pattern=r"^(env|secretsmanager):\S+$")] = (
         "env:DYNALAKE_HASH_KEY"
     )
@@ -219,8 +239,12 @@ _REMEDIES: Final = {
 }
 
 
+_NOT_IN_THE_FILE: Final = frozenset({"[key]", "whole", "segments"})
+"""Of the place of an error: what pydantic adds to the keys of the file."""
+
+
 def _explained(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    key = ".".join(str(part) for part in error["loc"] if part not in _NOT_IN_THE_FILE)
     remedy = _REMEDIES.get(error["type"])
     if remedy is None:
         message = str(error["msg"]).removeprefix("Value error, ")

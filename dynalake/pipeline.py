@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import secrets
+import socket
 import tempfile
 import threading
 import time
@@ -24,10 +26,11 @@ from ingest.backfill import Backfill, BackfillReport
 from ingest.capacity import CapacityLimit
 from ingest.checkpoints import Checkpoints, StreamCheckpoint
 from ingest.delivery import Delivery
-from ingest.handler import Replicator
+from ingest.handler import BatchReport, Replicator
 from ingest.hashkey import hash_key_from
 from ingest.health import HealthStore
 from ingest.lakewriter import writer_for
+from ingest.lease import Lease, Owner
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy, actions_from
 from ingest.quarantine import Place, Quarantine, place_of
@@ -35,6 +38,7 @@ from ingest.repair import Repair, RepairReport
 from ingest.scan import Scan, segments_for
 from ingest.shards import StreamReader
 from ingest.source import SourceTable, describe_source
+from ingest.standby import work_alone
 from ingest.tail import Tail
 from ingest.walk import Pacing
 from ingest.wire import from_boto3, to_boto3
@@ -190,7 +194,7 @@ class Pipeline:
             random=self._clocks.random,
             in_flight=self._in_flight,
             limit=self._limit(self.config.max_wcu),
-            writer=writer_for(dynamodb, os.environ),
+            writer=writer_for(dynamodb, self._environment),
         )
 
     def _observer(self) -> SchemaObserver:
@@ -301,33 +305,49 @@ class Pipeline:
         pacing: Pacing | None = None,
         on_progress: Callable[[WorkerReport], None] = lambda _: None,
     ) -> WorkerReport:
-        """Replicate until told to stop; see `ingest.worker`."""
+        """Replicate until told to stop; see `ingest.worker`. One worker at a time: others stand by.
+
+        Raises:
+            WorkerBusyError: another worker is at it, and this one shall stop once it is caught up.
+        """
         arn = self.source_table.stream_arn
         replicator = self.replicator()
 
-        def process(event: Mapping[str, Any]) -> Any:
+        def process(event: Mapping[str, Any]) -> BatchReport:
             until = self._clocks.monotonic() + CALL_BUDGET_S
             return replicator.process(event, lambda: until - self._clocks.monotonic())
 
-        delivery = Delivery(
-            process,
-            arn,
-            self._place(f"failed/{self.name}"),
-            self.health_store,
-            now_ms=self._clocks.now_ms,
-            stop=stop,
-            random=self._clocks.random,
+        def work(stop_work: threading.Event) -> WorkerReport:
+            delivery = Delivery(
+                process,
+                arn,
+                self._place(f"failed/{self.name}"),
+                self.health_store,
+                now_ms=self._clocks.now_ms,
+                stop=stop_work,
+                random=self._clocks.random,
+            )
+            return Worker(
+                StreamReader(self._source.streams(), arn),
+                delivery,
+                self._checkpoints(),
+                self.health_store,
+                now_ms=self._clocks.now_ms,
+                monotonic=self._clocks.monotonic,
+                pacing=pacing,
+                on_progress=on_progress,
+            ).run(stop_work, until_caught_up)
+
+        owner = Owner(socket.gethostname().replace("/", "-"), os.getpid(), secrets.token_hex(4))
+        lease = Lease(
+            self._lake.dynamodb(),
+            self.config.checkpoint_table,
+            self.config.lake_table,
+            owner,
+            self._clocks.monotonic,
         )
-        return Worker(
-            StreamReader(self._source.streams(), arn),
-            delivery,
-            self._checkpoints(),
-            self.health_store,
-            now_ms=self._clocks.now_ms,
-            monotonic=self._clocks.monotonic,
-            pacing=pacing,
-            on_progress=on_progress,
-        ).run(stop, until_caught_up)
+        may_wait = until_caught_up is None or not until_caught_up.is_set()
+        return work_alone(lease, work, stop, may_wait=may_wait) or WorkerReport()
 
     def parity(
         self,

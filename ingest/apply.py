@@ -21,6 +21,7 @@ The condition reads no row (no extra capacity) and needs no transaction.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,11 +29,12 @@ from enum import Enum
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ClientError, ParamValidationError
 
-from ingest.capacity import CapacityLimit
+from ingest.capacity import CapacityLimit, unlimited
 from ingest.errors import LakeUnavailableError, MalformedRecordError
-from ingest.wire import to_boto3
+from ingest.lakewriter import LakeWriter, PlainWriter
+from ingest.pressure import UNREACHABLE, is_back_pressure
 from lake.contract.rows import TOMBSTONE_LIFE_S, VERSION, Change, lake_row
 from lake.contract.versions import ABSENT
 
@@ -46,20 +48,6 @@ BACKOFF_BASE_S: Final = 0.05
 BACKOFF_CAP_S: Final = 5.0
 """Full jitter between 0 and min(cap, base * 2^attempt) (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
 
-_BACK_PRESSURE: Final = frozenset(
-    {
-        "ProvisionedThroughputExceededException",
-        "ThrottlingException",
-        "Throttling",
-        "RequestLimitExceeded",
-        "LimitExceededException",
-        "InternalServerError",
-        "ServiceUnavailable",
-        "TransactionConflictException",
-        "RequestTimeout",
-        "RequestTimeoutException",
-    }
-)
 _TOO_LARGE: Final = "item size has exceeded"
 _OTHER_KEY_SCHEMA: Final = ("key element does not match", "type mismatch for key", "missing the key")
 """What DynamoDB says to an item whose key is not the table's: then no row would ever fit."""
@@ -95,11 +83,6 @@ class Result:
     throttled: int = 0
 
 
-def unlimited() -> float:
-    """The time left where nobody sets a limit, seconds."""
-    return float("inf")
-
-
 class Applier:
     """Writes changes to one lake table by the rule, many in flight."""
 
@@ -114,6 +97,7 @@ class Applier:
         in_flight: int = IN_FLIGHT,
         limit: CapacityLimit | None = None,
         tombstone_life_s: int = TOMBSTONE_LIFE_S,
+        writer: LakeWriter | None = None,
     ) -> None:
         """Write to `table` with the lake's client.
 
@@ -127,14 +111,16 @@ class Applier:
             in_flight: writes under way at once.
             limit: caps the write units a second (`max_wcu`).
             tombstone_life_s: how long a tombstone stays, seconds.
+            writer: how rows are written; by the client's `put_item` if None.
         """
-        self._dynamodb = dynamodb
+        self._writer = writer or PlainWriter(dynamodb)
         self._table = table
         self._now_ms = now_ms
         self._sleep = sleep
         self._random = random
         self._limit = limit
         self._tombstone_life_s = tombstone_life_s
+        self._in_flight = in_flight
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="apply") if in_flight > 1 else None
         self._refusing = threading.Event()
 
@@ -159,7 +145,25 @@ class Applier:
         self._refusing.clear()
         if self._pool is None:
             return [self._apply(change, remaining_s) for change in changes]
-        return list(self._pool.map(lambda change: self._apply(change, remaining_s), changes))
+        # Each thread takes the next change as long as there is one: a future for each would cost more than signing.
+        pending = deque(enumerate(changes))
+        results: dict[int, Result] = {}
+
+        def work() -> None:
+            while True:
+                try:
+                    index, change = pending.popleft()
+                except IndexError:
+                    return
+                try:
+                    results[index] = self._apply(change, remaining_s)
+                except BaseException:
+                    pending.clear()
+                    raise
+
+        for done in [self._pool.submit(work) for _ in range(min(self._in_flight, len(changes)))]:
+            done.result()
+        return [results[index] for index in range(len(changes))]
 
     def _apply(self, change: Change, remaining_s: Callable[[], float]) -> Result:
         """Write one change, waiting out what is temporary for as long as there is time."""
@@ -167,7 +171,7 @@ class Applier:
         while True:
             if self._refusing.is_set():
                 return Result(change, Outcome.FAILED, "the lake table refuses every write", throttled)
-            if remaining_s() <= 0:
+            if remaining_s() <= 0 or not (self._limit is None or self._limit.wait(remaining_s)):
                 return Result(change, Outcome.FAILED, "no time left in this invocation", throttled)
             outcome, reason = self._try(change)
             if outcome is not Outcome.FAILED:
@@ -181,18 +185,18 @@ class Applier:
     def _try(self, change: Change) -> tuple[Outcome, str]:
         """Write once. FAILED means that it is worth trying again."""
         try:
-            if self._limit:
-                self._limit.wait()
             self._put(change)
         except MalformedRecordError as error:
             return Outcome.REFUSED, str(error)
-        except HTTPClientError as error:
+        except ParamValidationError:
+            return Outcome.REFUSED, "a value has not the form that DynamoDB takes"
+        except UNREACHABLE as error:
             return Outcome.FAILED, f"the lake could not be reached ({type(error).__name__})"
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code == "ConditionalCheckFailedException":
                 return Outcome.STALE, ""
-            if code in _BACK_PRESSURE or error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+            if is_back_pressure(error):
                 return Outcome.FAILED, f"the lake table pushes back ({code})"
             refusal = _refusal_of_this_item(error)
             if refusal:
@@ -202,20 +206,16 @@ class Applier:
         return Outcome.APPLIED, ""
 
     def _put(self, change: Change) -> None:
-        request: dict[str, Any] = {
-            "TableName": self._table,
-            "Item": to_boto3(lake_row(change, self._now_ms(), self._tombstone_life_s)),
-            **condition(change),
-        }
+        row = lake_row(change, self._now_ms(), self._tombstone_life_s)
         if self._limit is None:
-            self._dynamodb.put_item(**request)
+            self._writer.put(self._table, row, condition(change))
             return
         try:
-            response = self._dynamodb.put_item(**request, ReturnConsumedCapacity="TOTAL")
+            units = self._writer.put(self._table, row, condition(change), return_units=True)
         except ClientError:
             self._limit.spend(_UNITS_OF_A_REFUSED_WRITE)
             raise
-        self._limit.spend(response["ConsumedCapacity"].get("CapacityUnits", _UNITS_OF_A_REFUSED_WRITE))
+        self._limit.spend(units)
 
 
 def condition(change: Change) -> dict[str, Any]:
@@ -240,6 +240,8 @@ def _refusal_of_this_item(error: ClientError) -> str | None:
     """Why this item, and not every item, can never be written; None where it is another error."""
     details = error.response["Error"]
     message = details.get("Message", "").lower()
+    if details["Code"] == "SerializationException":
+        return "DynamoDB cannot read the item (SerializationException)"
     if details["Code"] != "ValidationException" or any(said in message for said in _OTHER_KEY_SCHEMA):
         return None
     if _TOO_LARGE in message:

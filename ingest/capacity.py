@@ -9,6 +9,14 @@ from typing import Final
 BURST_S: Final = 1.0
 """Unused units are kept for a second: DynamoDB itself counts a provisioned second at a time."""
 
+_LEAST_PAUSE_S: Final = 0.001
+"""A debt that only rounding left would be waited for in pauses too short for a clock to notice."""
+
+
+def unlimited() -> float:
+    """The time left where nobody sets a limit, seconds."""
+    return float("inf")
+
 
 class CapacityLimit:
     """A budget of capacity units a second, shared by the threads of a job.
@@ -34,10 +42,21 @@ class CapacityLimit:
         self._budget = units_per_second * BURST_S
         self._at = clock()
 
-    def wait(self) -> None:
-        """Return once the budget is not in debt."""
+    def wait(self, remaining_s: Callable[[], float] = unlimited) -> bool:
+        """Return once the budget is not in debt, or at once where that would take longer than there is time.
+
+        Args:
+            remaining_s: seconds left.
+
+        Returns:
+            Whether the budget is not in debt.
+        """
         while (debt := self._debt()) > 0:
-            self._sleep(debt / self._rate)
+            pause = max(debt / self._rate, _LEAST_PAUSE_S)
+            if pause >= remaining_s():
+                return False
+            self._sleep(pause)
+        return True
 
     def spend(self, units: float) -> None:
         """Book what a response reported, in capacity units."""

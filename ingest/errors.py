@@ -5,10 +5,12 @@ IngestError
 ├── LakeUnavailableError   the lake refuses every write: no such table, no permission, another key schema
 ├── StreamError            the stream cannot be read
 │   ├── TrimmedError       records were trimmed before they were read
-│   └── ExpiredIteratorError  an iterator is older than 15 minutes; ask for another
+│   ├── ExpiredIteratorError  an iterator is older than 15 minutes; ask for another
+│   └── StreamBusyError    the stream could not be read just now; ask again
 ├── MalformedRecordError   a record that can never apply; its text is the quarantine's reason
 ├── PolicyError            a policy cannot be carried out
 ├── QuarantineError        a record could not be put away; the batch must be tried again
+├── WorkerBusyError        another worker reads the stream already
 ├── StoppedError           the work was told to stop before a batch was settled
 └── BackfillError          a backfill cannot start or go on
 """
@@ -38,6 +40,10 @@ class ExpiredIteratorError(StreamError):
     """A shard iterator expired (they live 15 minutes)."""
 
 
+class StreamBusyError(StreamError):
+    """The stream could not be read just now (throttling, the network); asking again will help."""
+
+
 class MalformedRecordError(IngestError):
     """A record that can never apply. The text is the reason, and never holds an item's values."""
 
@@ -48,6 +54,10 @@ class PolicyError(IngestError):
 
 class QuarantineError(IngestError):
     """A record could not be put away, so it must not be passed over."""
+
+
+class WorkerBusyError(IngestError):
+    """Another worker reads the pipeline's stream already."""
 
 
 class StoppedError(IngestError):

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
 
-from ingest.apply import Applier, Outcome, Result, unlimited
+from ingest.apply import Applier, Outcome, Result
+from ingest.capacity import unlimited
 from ingest.errors import MalformedRecordError, QuarantineError
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy

@@ -51,25 +51,34 @@ class HealthStore:
         Returns:
             Whether this call opened it.
         """
-        now = self._now_ms()
-        try:
-            self._dynamodb.put_item(
-                TableName=self._table,
-                Item=gap_to_item(self._pipeline, Gap(identity, kind, detail, now, now)),
-                ConditionExpression="attribute_not_exists(#entry) OR attribute_exists(closed_at)",
-                ExpressionAttributeNames={"#entry": ENTRY},
-            )
-        except ClientError as error:
-            if not _is_refused(error):
-                raise
-            self._dynamodb.update_item(
-                TableName=self._table,
-                Key=self._gap_key(identity),
-                UpdateExpression="SET last_found_at = :now",
-                ExpressionAttributeValues={":now": {"N": str(now)}},
-            )
-            return False
-        return True
+        while True:
+            now = self._now_ms()
+            try:
+                self._dynamodb.put_item(
+                    TableName=self._table,
+                    Item=gap_to_item(self._pipeline, Gap(identity, kind, detail, now, now)),
+                    ConditionExpression="attribute_not_exists(#entry) OR attribute_exists(closed_at)",
+                    ExpressionAttributeNames={"#entry": ENTRY},
+                )
+            except ClientError as error:
+                if not _is_refused(error):
+                    raise
+            else:
+                return True
+            try:
+                self._dynamodb.update_item(
+                    TableName=self._table,
+                    Key=self._gap_key(identity),
+                    UpdateExpression="SET last_found_at = :now",
+                    ConditionExpression="attribute_exists(#entry) AND attribute_not_exists(closed_at)",
+                    ExpressionAttributeNames={"#entry": ENTRY},
+                    ExpressionAttributeValues={":now": {"N": str(now)}},
+                )
+            except ClientError as error:
+                if not _is_refused(error):  # it was closed between the two writes: then it is opened anew
+                    raise
+            else:
+                return False
 
     def given_up(self, detail: str) -> None:
         """Note that records were put away and not applied."""
@@ -79,7 +88,7 @@ class HealthStore:
         """Close the open gaps which a job covers: those of its kind that were last found before it began.
 
         Args:
-            mended_by: "backfill" or "repair"; a repair covers what a backfill does.
+            mended_by: "backfill", "redrive" or "repair"; a repair covers what the others do, too.
             began_ms: when the job began, epoch milliseconds.
 
         Returns:

@@ -60,8 +60,10 @@ class LambdaFunction:
         self._logger = Logger(service=pipeline)
 
     def take_logs(self) -> None:
-        """Write what the ingest package logs as JSON too, with its details; the runtime's own handler, which
-        would write bare sentences, no longer sees it."""
+        """Write what the ingest package logs as JSON too, with its details.
+
+        The runtime's own handler, which would write bare sentences, no longer sees it.
+        """
         package = logging.getLogger("ingest")
         package.handlers = [self._logger.registered_handler]
         package.propagate = False

@@ -51,6 +51,8 @@ class SchemaObserver:
             added: list[Observation] = []
             for change in changes:
                 for attribute, value in (change.image or {}).items():
+                    if (attribute, next(iter(value))) in known:
+                        continue  # of most types the kind is the bare tag: nothing to look into
                     kind = kind_of(value)
                     if (attribute, kind) not in known:
                         observation = Observation(attribute, kind, self._now_ms(), change.version)

@@ -168,16 +168,14 @@ def actions_from(document: Mapping[str, Any]) -> dict[str, Action | Segments]:
     Args:
         document: path -> an action's name, or `{"split": "#", "after": {"CUSTOMER": "hash"}, "at": {"1": "hash"}}`.
     """
-    return {
-        path: action
-        if isinstance(action, str)
-        else Segments(
-            split=action["split"],
-            after=action.get("after", {}),
-            at={int(position): each for position, each in action.get("at", {}).items()},
-        )
-        for path, action in document.items()
-    }  # type: ignore[misc]
+    actions: dict[str, Action | Segments] = {}
+    for path, action in document.items():
+        if isinstance(action, Mapping):
+            at = {int(position): each for position, each in action.get("at", {}).items()}
+            actions[path] = Segments(split=action["split"], after=action.get("after", {}), at=at)
+        else:
+            actions[path] = action
+    return actions
 
 
 def parse_path(path: str) -> list[str]:

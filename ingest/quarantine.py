@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -18,9 +19,19 @@ from ingest.errors import QuarantineError
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
+    from types_boto3_sqs import SQSClient
 
 FORMAT: Final = 1
 """The version of the document's form: `{"format", "pipeline", "reason", "at", "record" or "item"}`."""
+
+MAX_MESSAGE_BYTES: Final = 1 << 20
+"""What SQS takes at most, body and attributes together (Amazon SQS API reference, SetQueueAttributes,
+MaximumMessageSize: up to 1,048,576 bytes, which is the default). A queue may be set lower."""
+
+_NOT_IN_A_MESSAGE: Final = re.compile("[\ufffe\uffff\ud800-\udfff]")
+"""What SQS refuses and JSON may hold as it is (API reference, SendMessage); JSON escapes control characters."""
+
+_SCHEME: Final = "sqs:"
 
 
 class Place(Protocol):
@@ -89,12 +100,86 @@ class DirectoryPlace:
             ) from error
 
 
-def place_of(address: str, s3: S3Client) -> Place:
-    """The place that an address names: `s3://bucket/prefix`, or a folder's path."""
+class SqsPlace:
+    """Documents in a standard queue, one a message.
+
+    A queue forgets a message when its retention is over (4 days unless set, 14 at most), and takes 1 MiB at
+    most, where a record of a large item may have more: a bucket is the better place.
+    """
+
+    def __init__(self, sqs: SQSClient, url: str, prefix: str = "") -> None:
+        """Send documents to the queue `url`; their name goes with them, below `prefix`, as an attribute."""
+        self._sqs = sqs
+        self._url = url
+        self._prefix = prefix
+
+    def put(self, name: str, document: Mapping[str, Any]) -> None:
+        """Keep the document.
+
+        Raises:
+            QuarantineError: SQS did not take it, or it is larger than SQS takes. It is not cut to fit.
+        """
+        text = _bytes(document).decode(errors="surrogatepass")
+        body = _NOT_IN_A_MESSAGE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        full_name = f"{self._prefix}/{name}".lstrip("/")
+        size = len(body.encode()) + len("name") + len("String") + len(full_name.encode())
+        if size > MAX_MESSAGE_BYTES:
+            raise QuarantineError(
+                f"a record needs {size:,} bytes, and SQS takes {MAX_MESSAGE_BYTES:,} at most: name a bucket or a "
+                f"folder as the quarantine instead of the queue {self._url}; until then the record's shard waits"
+            )
+        try:
+            self._sqs.send_message(
+                QueueUrl=self._url,
+                MessageBody=body,
+                MessageAttributes={"name": {"DataType": "String", "StringValue": full_name}},
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise QuarantineError(
+                f"the queue {self._url} did not take a record of {size:,} bytes: {_said(error)}; if it is larger "
+                "than the queue's MaximumMessageSize, raise that or name a bucket instead"
+            ) from error
+
+
+def place_of(address: str, s3: S3Client, sqs: SQSClient | None = None) -> Place:
+    """The place that an address names: `s3://bucket/prefix`, `sqs:<queue URL>`, or a folder's path.
+
+    Raises:
+        QuarantineError: it names a queue that cannot be used, or there is no SQS client.
+    """
     if address.startswith("s3://"):
-        bucket, _, prefix = address.removeprefix("s3://").partition("/")
-        return S3Place(s3, bucket, prefix)
+        return S3Place(s3, *bucket_of(address))
+    if address.startswith(_SCHEME):
+        if sqs is None:
+            raise QuarantineError(f"{address}: a queue cannot be used here; name a bucket or a folder")
+        return SqsPlace(sqs, *queue_of(address))
     return DirectoryPlace(Path(address))
+
+
+def bucket_of(address: str) -> tuple[str, str]:
+    """Bucket and prefix of `s3://bucket/prefix`."""
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    return bucket, prefix
+
+
+def is_queue(address: str) -> bool:
+    """Whether an address names a queue."""
+    return address.startswith(_SCHEME)
+
+
+def queue_of(address: str) -> tuple[str, str]:
+    """The queue's URL, and what stands behind it, of `sqs:https://<host>/<account>/<queue>[/<more>]`.
+
+    Raises:
+        QuarantineError: this is no queue's URL, or a FIFO queue's: those neither take Lambda's failures
+            (AWS Lambda developer guide, "Retain discarded records for a DynamoDB event source") nor ours.
+    """
+    found = re.fullmatch(r"sqs:(https?://[^/]+/[^/]+/[^/]+)/?(.*)", address)
+    if found is None:
+        raise QuarantineError(f"{address!r} is not sqs:https://<host>/<account>/<queue>")
+    if found[1].endswith(".fifo"):
+        raise QuarantineError(f"{address!r} is a FIFO queue: name a standard queue")
+    return found[1], found[2]
 
 
 class Quarantine:
@@ -126,6 +211,10 @@ class Quarantine:
     def _keep(self, name: str, content: Mapping[str, Any], reason: str, now_ms: int) -> None:
         head = {"format": FORMAT, "pipeline": self._pipeline, "reason": reason, "at": now_ms}
         self._place.put(f"{self._pipeline}/{name}", {**head, **content})
+
+
+def _said(error: ClientError | BotoCoreError) -> str:
+    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
 
 
 def _bytes(document: Mapping[str, Any]) -> bytes:

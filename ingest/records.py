@@ -56,6 +56,8 @@ def change_of(record: Record, policy: Policy) -> Change:
             )
         if not keys:
             raise MalformedRecordError("the record has no keys")
+        if image is not None and not keys.keys() <= image.keys():
+            raise MalformedRecordError("the record's new image lacks a key attribute")
         # The images are the better witness of the key: they are what the table holds.
         witness = image or body.get("OldImage") or keys
         key = {name: witness.get(name, value) for name, value in keys.items()}

@@ -4,17 +4,22 @@ The order makes it safe beside a live stream: first the row's version in the lak
 consistently, then a write on condition that the row's version is still the one seen. The mended row is newer
 than what it replaces and older than any change still to come. If the version moved in between, the stream is
 at work on the row, and the write is left to it.
+
+A redrive mends the same way, and knows one thing more: the version of the record that never arrived. The mended
+row is newer than that one too, so the record can do no harm if it arrives after all, even where neither side
+has the row any more: then a tombstone takes its version.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from botocore.exceptions import ClientError
 
 from ingest.apply import Applier, Outcome
+from ingest.capacity import CapacityLimit
 from ingest.errors import MalformedRecordError, SourceError
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy
@@ -22,13 +27,17 @@ from ingest.quarantine import Quarantine
 from ingest.records import refuse_reserved
 from ingest.wire import from_boto3, to_boto3
 from lake.contract.rows import Change, is_tombstone, version_of
-from lake.contract.versions import read_over
+from lake.contract.versions import Version, is_newer, read_over
+from lake.errors import ContractError
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 BATCH: int = 100
 """Rows between two reports of progress."""
+
+_OTHER_KEY_SCHEMA = "does not match the schema"
+"""What DynamoDB says where no key would fit the table; any other complaint is about this key's value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,38 @@ class RepairReport:
     refused: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A row to mend.
+
+    Attributes:
+        key: the source's key, in wire form.
+        known: the newest version of this row that is known to precede the mending; None for none but that seen.
+    """
+
+    key: Mapping[str, Any]
+    known: Version | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What became of one row.
+
+    Attributes:
+        wanted: the row.
+        outcome: "written", "deleted" (it became a tombstone), "absent" (neither side has it), "overtaken" (it
+            was changed between the look and the write, which was left undone), "refused" (it can never be
+            written), "failed" (it was not written now).
+        seen: the row's version before the source was read; None if there was no look, or nothing to do.
+        reason: one sentence for "refused" and "failed", without an item's values.
+    """
+
+    wanted: Wanted
+    outcome: Literal["written", "deleted", "absent", "overtaken", "refused", "failed"]
+    seen: Version | None = None
+    reason: str = ""
+
+
 class Repair:
     """Mends rows of one pipeline."""
 
@@ -65,11 +106,15 @@ class Repair:
         quarantine: Quarantine,
         observer: SchemaObserver,
         now_ms: Callable[[], int],
+        limit: CapacityLimit | None = None,
     ) -> None:
-        """Join the parts; each client is that of its side's account."""
-        self._source = source
+        """Join the parts; each client is that of its side's account.
+
+        `limit` caps the read units a second, of both tables together.
+        """
+        self._source = cast("DynamoDBClient", _Metered(source, limit)) if limit else source
         self._source_table = source_table
-        self._lake = lake
+        self._lake = cast("DynamoDBClient", _Metered(lake, limit)) if limit else lake
         self._applier = applier
         self._policy = policy
         self._quarantine = quarantine
@@ -90,44 +135,70 @@ class Repair:
             LakeUnavailableError: the lake refuses every write.
         """
         counts = dict.fromkeys(("asked", "written", "deleted", "overtaken", "absent", "refused"), 0)
-        for batch in _in_batches(keys):
-            changes: list[Change] = []
-            for key in batch:
+        for batch in in_batches(keys):
+            for mended in self.settle([Wanted(key) for key in batch]):
                 counts["asked"] += 1
-                try:
-                    change = self._read(key)
-                except MalformedRecordError:
-                    counts["refused"] += 1
-                    continue
-                if change is None:
-                    counts["absent"] += 1
-                else:
-                    changes.append(change)
-            results = self._applier.apply(changes)
-            for result in results:
-                match result.outcome:
-                    case Outcome.APPLIED:
-                        counts["deleted" if result.change.image is None else "written"] += 1
-                    case Outcome.STALE | Outcome.FAILED:
-                        counts["overtaken"] += 1
-                    case Outcome.REFUSED:
-                        counts["refused"] += 1
-            self._observer.note(result.change for result in results if result.outcome is Outcome.APPLIED)
+                counts["overtaken" if mended.outcome == "failed" else mended.outcome] += 1
             on_progress(RepairReport(**counts))
         return RepairReport(**counts)
 
-    def _read(self, key: Mapping[str, Any]) -> Change | None:
+    def settle(self, batch: Sequence[Wanted]) -> list[Mended]:
+        """Make these rows what the source's are, each once, and tell what became of each.
+
+        Args:
+            batch: rows of distinct keys; about `BATCH` of them.
+
+        Returns:
+            One answer for each row, in no particular order.
+
+        Raises:
+            SourceError: a table cannot be read.
+            LakeUnavailableError: the lake refuses every write.
+        """
+        answers: list[Mended] = []
+        changes: list[Change] = []
+        writing: list[Wanted] = []
+        for wanted in batch:
+            try:
+                change = self._read(wanted.key, *([] if wanted.known is None else [wanted.known]))
+            except (MalformedRecordError, ContractError) as error:
+                answers.append(Mended(wanted, "refused", reason=str(error)))
+                continue
+            if change is None:
+                answers.append(Mended(wanted, "absent"))
+            else:
+                changes.append(change)
+                writing.append(wanted)
+        results = self._applier.apply(changes)
+        for wanted, result in zip(writing, results, strict=True):
+            seen, reason = result.change.read_over, result.reason
+            match result.outcome:
+                case Outcome.APPLIED:
+                    answers.append(
+                        Mended(wanted, "deleted" if result.change.image is None else "written", seen)
+                    )
+                case Outcome.STALE:
+                    answers.append(Mended(wanted, "overtaken", seen))
+                case Outcome.REFUSED:
+                    answers.append(Mended(wanted, "refused", seen, reason))
+                case Outcome.FAILED:
+                    answers.append(Mended(wanted, "failed", seen, reason))
+        self._observer.note(result.change for result in results if result.outcome is Outcome.APPLIED)
+        return answers
+
+    def _read(self, key: Mapping[str, Any], *known: Version) -> Change | None:
         """The change that mends a row; None where neither side has it. The order of the reads is the point."""
         lake_key = self._policy.apply(key)
         row = self._get(self._lake, self._applier.table, lake_key)
         seen = version_of(row)
         item = self._get(self._source, self._source_table, key)
         if item is None:
-            if row is None or is_tombstone(row):
+            gone = row is None or is_tombstone(row)
+            if gone and not any(is_newer(version, seen) for version in known):
                 return None
-            return Change(lake_key, None, read_over(seen), deleted_by="unknown", read_over=seen)
+            return Change(lake_key, None, read_over(seen, *known), deleted_by="unknown", read_over=seen)
         refuse_reserved(item)
-        return Change(lake_key, self._policy.apply(item), read_over(seen), read_over=seen)
+        return Change(lake_key, self._policy.apply(item), read_over(seen, *known), read_over=seen)
 
     @staticmethod
     def _get(dynamodb: DynamoDBClient, table: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -135,11 +206,29 @@ class Repair:
             item = dynamodb.get_item(TableName=table, Key=to_boto3(key), ConsistentRead=True).get("Item")
         except ClientError as error:
             code = error.response["Error"]["Code"]
+            said = error.response["Error"].get("Message", "").lower()
+            if code == "ValidationException" and _OTHER_KEY_SCHEMA not in said:
+                raise MalformedRecordError("DynamoDB refuses the key as invalid") from error
             raise SourceError(f"the table {table!r} cannot be read ({code})") from error
         return from_boto3(item) if item is not None else None
 
 
-def _in_batches(keys: Iterable[Mapping[str, Any]]) -> Iterable[Sequence[Mapping[str, Any]]]:
+class _Metered:
+    """A client's GetItem, held to a rate by what the answers report."""
+
+    def __init__(self, dynamodb: DynamoDBClient, limit: CapacityLimit) -> None:
+        self._dynamodb = dynamodb
+        self._limit = limit
+
+    def get_item(self, **request: Any) -> Any:
+        self._limit.wait()
+        answer = self._dynamodb.get_item(**request, ReturnConsumedCapacity="TOTAL")
+        self._limit.spend(answer.get("ConsumedCapacity", {}).get("CapacityUnits", 1.0))
+        return answer
+
+
+def in_batches(keys: Iterable[Mapping[str, Any]]) -> Iterable[Sequence[Mapping[str, Any]]]:
+    """The keys, `BATCH` at a time."""
     batch: list[Mapping[str, Any]] = []
     for key in keys:
         batch.append(key)

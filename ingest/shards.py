@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from botocore.exceptions import ClientError
 
-from ingest.errors import ExpiredIteratorError, StreamError, TrimmedError
+from ingest.errors import ExpiredIteratorError, StreamBusyError, StreamError, TrimmedError
+from ingest.pressure import UNREACHABLE, is_back_pressure
 from lake.contract.versions import label_of_stream
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class StreamReader:
         """All shards that the stream lists now, by id.
 
         Raises:
+            StreamBusyError: ask again.
             StreamError: the stream is gone or may not be read.
         """
         listed: dict[str, Shard] = {}
@@ -65,7 +67,7 @@ class StreamReader:
         while True:
             try:
                 description = self._streams.describe_stream(**request)["StreamDescription"]
-            except ClientError as error:
+            except (ClientError, *UNREACHABLE) as error:
                 raise self._explained(error) from error
             for shard in description["Shards"]:
                 listed[shard["ShardId"]] = Shard(
@@ -83,6 +85,7 @@ class StreamReader:
 
         Raises:
             TrimmedError: what comes after that sequence number has been trimmed, or the shard is gone.
+            StreamBusyError: ask again.
             StreamError: the stream may not be read.
         """
         start: dict[str, Any] = {"ShardIteratorType": otherwise}
@@ -92,7 +95,7 @@ class StreamReader:
             return self._streams.get_shard_iterator(StreamArn=self.arn, ShardId=shard_id, **start)[
                 "ShardIterator"
             ]
-        except ClientError as error:
+        except (ClientError, *UNREACHABLE) as error:
             raise self._explained(error) from error
 
     def records(self, iterator: str) -> tuple[Sequence[Mapping[str, Any]], str | None]:
@@ -100,16 +103,19 @@ class StreamReader:
 
         Raises:
             ExpiredIteratorError: ask for a new iterator.
+            StreamBusyError: ask again.
             TrimmedError: the records were trimmed before they were read.
             StreamError: the stream may not be read.
         """
         try:
             answer = self._streams.get_records(ShardIterator=iterator, Limit=MAX_RECORDS)
-        except ClientError as error:
+        except (ClientError, *UNREACHABLE) as error:
             raise self._explained(error) from error
         return answer["Records"], answer.get("NextShardIterator")
 
-    def _explained(self, error: ClientError) -> StreamError:
+    def _explained(self, error: Exception) -> StreamError:
+        if not isinstance(error, ClientError):
+            return StreamBusyError(f"the stream {self.arn} could not be reached ({type(error).__name__})")
         code = error.response["Error"]["Code"]
         match code:
             case "TrimmedDataAccessException":
@@ -120,6 +126,8 @@ class StreamReader:
                 return TrimmedError(f"the stream {self.arn} or one of its shards is no more")
             case "ExpiredIteratorException":
                 return ExpiredIteratorError("the shard iterator expired")
+        if is_back_pressure(error):
+            return StreamBusyError(f"the stream {self.arn} could not be read ({code})")
         return StreamError(f"the stream {self.arn} cannot be read ({code})")
 
 

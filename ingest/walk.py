@@ -6,14 +6,17 @@ the records, and with records that were trimmed, is the listener's.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from ingest.errors import ExpiredIteratorError, StoppedError, TrimmedError
+from ingest.errors import ExpiredIteratorError, StoppedError, StreamBusyError, TrimmedError
 from ingest.shards import StartingPoint, StreamReader, readable
+
+log = logging.getLogger(__name__)
 
 THREADS: Final = 8
 """Shards read side by side; more shards take turns."""
@@ -143,11 +146,14 @@ class Walk:
         """
         running: dict[Future[None], Reading] = {}
         listing_due = self._monotonic()
-        caught_up = False
+        caught_up = ending = False
         with ThreadPoolExecutor(self._threads, thread_name_prefix="shard") as pool:
             try:
                 while not stop.is_set():
                     now = self._monotonic()
+                    if not ending and until_caught_up is not None and until_caught_up.is_set():
+                        ending = True
+                        self._ask_all_anew()
                     busy = {reading.shard_id for reading in running.values()}
                     if now >= listing_due:
                         self._look_for_shards(busy)
@@ -158,7 +164,7 @@ class Walk:
                             running[pool.submit(self._step, reading)] = reading
                     caught_up = all(map(self._is_quiet, self._readings.values()))
                     self._listener.on_state(caught_up=caught_up)
-                    if caught_up and until_caught_up is not None and until_caught_up.is_set():
+                    if caught_up and ending:
                         break
                     next_due = min(
                         (reading.due for reading in idle if reading.due > now), default=listing_due
@@ -175,13 +181,22 @@ class Walk:
 
     def _look_for_shards(self, busy: Collection[str]) -> None:
         """Take up what can be read now, and give up what is gone; a shard being asked will find out itself."""
-        shards = self._reader.shards()
+        try:
+            shards = self._reader.shards()
+        except StreamBusyError as error:
+            log.warning("%s; it is tried again", error)
+            return
         for shard_id in self._readings.keys() - shards.keys() - set(busy):
             reading = self._readings.pop(shard_id)
             self._listener.on_trimmed(shard_id, reading.after, "the shard is no longer listed")
             self._finish(shard_id)
         for shard in readable(shards, self._finished):
             self._readings.setdefault(shard.id, Reading(shard.id))
+
+    def _ask_all_anew(self) -> None:
+        """The end is wanted as of now: what a shard answered before says nothing about it."""
+        for reading in self._readings.values():
+            reading.empties, reading.quiet_since, reading.due = 0, None, self._monotonic()
 
     def _settle(self, reading: Reading) -> None:
         """Take a shard that was read to its end out of the walk."""
@@ -201,6 +216,11 @@ class Walk:
         except ExpiredIteratorError:
             reading.iterator = None
             return
+        except StreamBusyError as error:
+            log.warning("%s; it is tried again", error)
+            reading.empties, reading.quiet_since = 0, None
+            self._pause(reading)
+            return
         except TrimmedError as error:
             self._listener.on_trimmed(reading.shard_id, reading.after, str(error))
             self._go_on_with_the_rest(reading)
@@ -212,13 +232,18 @@ class Walk:
                 return
             reading.after = records[-1]["dynamodb"]["SequenceNumber"]
             reading.pause_s, reading.empties, reading.quiet_since = self._pacing.least_s, 0, None
+            reading.due = self._monotonic() + reading.pause_s
         else:
-            reading.pause_s = min(self._pacing.most_s, max(self._pacing.least_s, reading.pause_s * 2))
             reading.empties += 1
             reading.quiet_since = self._monotonic() if reading.quiet_since is None else reading.quiet_since
-        reading.due = self._monotonic() + reading.pause_s
+            self._pause(reading)
         reading.iterator = following
         reading.finished = following is None
+
+    def _pause(self, reading: Reading) -> None:
+        """Ask this shard later than the last time."""
+        reading.pause_s = min(self._pacing.most_s, max(self._pacing.least_s, reading.pause_s * 2))
+        reading.due = self._monotonic() + reading.pause_s
 
     def _go_on_with_the_rest(self, reading: Reading) -> None:
         reading.after = None
@@ -226,6 +251,8 @@ class Walk:
             reading.iterator = self._reader.iterator(reading.shard_id, None)
         except TrimmedError:
             reading.finished = True
+        except StreamBusyError:
+            reading.iterator = None
 
     def _is_quiet(self, reading: Reading) -> bool:
         return (

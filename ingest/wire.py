@@ -18,7 +18,7 @@ def to_boto3(item: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The item as boto3's client takes it.
 
     Raises:
-        MalformedRecordError: a binary value is not base64.
+        MalformedRecordError: a binary value is not base64, or a value is no DynamoDB JSON.
     """
     return {name: _value_to_boto3(value) for name, value in item.items()}
 
@@ -29,8 +29,8 @@ def from_boto3(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value_to_boto3(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    ((tag, content),) = value.items()
     try:
+        ((tag, content),) = value.items()
         match tag:
             case "B":
                 return {"B": base64.b64decode(content, validate=True)}
@@ -42,6 +42,8 @@ def _value_to_boto3(value: Mapping[str, Any]) -> Mapping[str, Any]:
                 return {"L": [_value_to_boto3(element) for element in content]}
     except binascii.Error:
         raise MalformedRecordError("a binary value is not base64") from None
+    except (AttributeError, TypeError, ValueError):
+        raise MalformedRecordError("a value is no DynamoDB JSON") from None
     return value
 
 

@@ -27,7 +27,7 @@ from ingest.delivery import Delivery
 from ingest.health import HealthStore
 from ingest.shards import RETENTION_S, StreamReader
 from ingest.walk import THREADS, Pacing, Walk
-from lake.contract.health import GapKind, State
+from lake.contract.health import GapKind, Health, State
 from lake.contract.versions import label_of_stream
 
 log = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ class Worker:
         self._saved_at: dict[str, float] = {}
         self._said: State | None = None
         self._said_at = 0.0
+        self._attended_at = 0
 
     def run(self, stop: threading.Event, until_caught_up: threading.Event | None = None) -> WorkerReport:
         """Work until `stop` is set or, once `until_caught_up` is set, until every shard is read to its end.
@@ -184,8 +185,14 @@ class Worker:
                     f"{label} may be lost",
                 )
             self._checkpoints.note_stream(StreamCheckpoint(self._reader.arn, now))
+            self._attended_at = now
             return
-        attended = max(noted.noted_at, self._health.health().at or 0)
+        self._attended_at = max(noted.noted_at, _read_up_to(self._health.health()))
+        self._note_absence()
+
+    def _note_absence(self) -> None:
+        """Note a gap where the stream may have lost records since it was last attended; a laptop may have slept."""
+        attended, now = self._attended_at, self._now_ms()
         if now - attended > RETENTION_S * 1000:
             self._gap(
                 f"unattended/{attended}",
@@ -193,6 +200,7 @@ class Worker:
                 f"nobody read the stream for {(now - attended) // 3_600_000} hours, and it keeps a record for "
                 "24: changes may be lost",
             )
+        self._attended_at = now
 
     def _save(self, shard_id: str, *, finished: bool) -> None:
         checkpoint = ShardCheckpoint(self._passed.get(shard_id), finished, self._now_ms())
@@ -200,6 +208,7 @@ class Worker:
         self._saved_at[shard_id] = self._monotonic()
 
     def _tell_health(self) -> None:
+        self._note_absence()
         self._said = "caught up" if self._report.caught_up else "catching up"
         self._said_at = self._monotonic()
         self._health.say(self._said, self._report.newest_source_at)
@@ -209,3 +218,15 @@ class Worker:
         self._health.open_gap(identity, kind, detail)
         with self._lock:
             self._report.gaps.append(detail)
+
+
+def _read_up_to(health: Health) -> int:
+    """Up to when the stream was attended, as far as it is known, epoch milliseconds.
+
+    A worker that was behind had not come further than the newest change that it had delivered, however lately
+    it said so.
+    """
+    at = health.at or 0
+    if health.state == "catching up" and health.newest_source_at is not None:
+        return min(at, health.newest_source_at)
+    return at

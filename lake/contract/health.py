@@ -29,10 +29,12 @@ MENDED_BY: Final[Mapping[GapKind, str]] = {
     "not backfilled": "backfill",
     "trimmed": "repair",
     "stream changed": "repair",
-    "given up": "repair",
+    "given up": "redrive",
 }
-"""The job that covers a gap of this kind. A backfill fills absent rows only, so where updates or deletes may
-be lost only a repair, which compares both sides, will do."""
+"""The job that covers a gap of this kind at the least cost; a repair, which compares both sides, covers every
+kind. A backfill fills absent rows only, so where updates or deletes may be lost it will not do. A redrive
+covers what was given up, since each such record is kept and names its row; where it was kept so badly that the
+row is not known, the redrive says so and leaves the gap, or opens one that only a repair closes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What things cost, measured: one module a benchmark, run by `scripts/bench`."""

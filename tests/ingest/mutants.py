@@ -1,0 +1,316 @@
+"""Wrong versions of single steps of ingest, as a careless hand might write them.
+
+Each takes pytest's monkeypatch and breaks one thing that the design calls necessary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import pytest
+
+import ingest.apply
+import ingest.backfill
+import ingest.handler
+import ingest.records
+import ingest.repair
+import ingest.walk
+from ingest.apply import Applier, Outcome
+from ingest.backfill import Backfill
+from ingest.handler import Replicator, _Batch
+from ingest.health import HealthStore
+from ingest.lakewriter import PlainWriter
+from ingest.records import Record, key_identity, sequence_number
+from ingest.repair import Repair
+from ingest.scan import Page
+from ingest.shards import Shard, StreamReader
+from ingest.walk import Walk
+from ingest.wire import to_boto3
+from ingest.worker import Worker
+from lake.contract.health import Gap, GapKind
+from lake.contract.rows import Change, is_tombstone, version_of
+from lake.contract.versions import ABSENT, Version, read_over
+
+Patch = pytest.MonkeyPatch
+_condition = ingest.apply.condition
+
+
+def no_condition(patch: Patch) -> None:
+    patch.setattr(ingest.apply, "condition", lambda _: {})
+
+
+def last_write_wins_by_second(patch: Patch) -> None:
+    """The guard of others: by the change's time, which has whole seconds."""
+
+    def condition(change: Change) -> dict[str, Any]:
+        if change.read_over is not None or change.source_at is None:
+            return _condition(change)
+        return {
+            "ConditionExpression": "attribute_not_exists(#at) OR #at < :at",
+            "ExpressionAttributeNames": {"#at": "_lake_source_at"},
+            "ExpressionAttributeValues": {":at": {"N": str(change.source_at)}},
+        }
+
+    patch.setattr(ingest.apply, "condition", condition)
+
+
+def not_older_instead_of_newer(patch: Patch) -> None:
+    """`<=` for `<`: shows the same, but a redelivery writes the row again, with the same version."""
+
+    def condition(change: Change) -> dict[str, Any]:
+        made = _condition(change)
+        return made | {"ConditionExpression": made["ConditionExpression"].replace(" < ", " <= ")}
+
+    patch.setattr(ingest.apply, "condition", condition)
+
+
+def real_deletes(patch: Patch) -> None:
+    put = Applier._put
+
+    def delete_or_put(self: Applier, change: Change) -> None:
+        if change.image is not None:
+            put(self, change)
+            return
+        assert isinstance(self._writer, PlainWriter)
+        self._writer._dynamodb.delete_item(
+            TableName=self._table, Key=to_boto3(change.key), **_condition(change)
+        )
+
+    patch.setattr(Applier, "_put", delete_or_put)
+
+
+def no_tombstone_where_no_row_is(patch: Patch) -> None:
+    def condition(change: Change) -> dict[str, Any]:
+        made = _condition(change)
+        if change.image is None and change.read_over is None:
+            made["ConditionExpression"] = "#version < :version"
+        return made
+
+    patch.setattr(ingest.apply, "condition", condition)
+
+
+def backfill_overwrites(patch: Patch) -> None:
+    patch.setattr(
+        ingest.apply, "condition", lambda change: {} if change.read_over == ABSENT else _condition(change)
+    )
+
+
+def backfill_that_is_newest(patch: Patch) -> None:
+    patch.setattr(ingest.backfill, "FILLS_ABSENT", Version("9999"))
+
+
+def backfill_checkpoint_before_its_page(patch: Patch) -> None:
+    fill = Backfill._fill
+
+    def save_first(self: Backfill, page: Page, totals: dict[str, int]) -> None:
+        self._save(page)
+        fill(self, page, totals)
+
+    patch.setattr(Backfill, "_fill", save_first)
+
+
+def repair_reads_the_source_first(patch: Patch) -> None:
+    def read(self: Repair, key: Mapping[str, Any]) -> Change | None:
+        item = self._get(self._source, self._source_table, key)
+        lake_key = self._policy.apply(key)
+        row = self._get(self._lake, self._applier.table, lake_key)
+        seen = version_of(row)
+        if item is None:
+            if row is None or is_tombstone(row):
+                return None
+            return Change(lake_key, None, read_over(seen), read_over=seen)
+        ingest.records.refuse_reserved(item)
+        return Change(lake_key, self._policy.apply(item), read_over(seen), read_over=seen)
+
+    patch.setattr(Repair, "_read", read)
+
+
+def repair_without_condition(patch: Patch) -> None:
+    def condition(change: Change) -> dict[str, Any]:
+        return {} if change.read_over not in (None, ABSENT) else _condition(change)
+
+    patch.setattr(ingest.apply, "condition", condition)
+
+
+def repair_without_revision(patch: Patch) -> None:
+    patch.setattr(ingest.repair, "read_over", lambda seen: seen if seen != ABSENT else read_over(seen))
+
+
+def repair_keeps_rows_gone_from_the_source(patch: Patch) -> None:
+    read = Repair._read
+
+    def no_tombstones(self: Repair, key: Mapping[str, Any]) -> Change | None:
+        change = read(self, key)
+        return None if change is None or change.image is None else change
+
+    patch.setattr(Repair, "_read", no_tombstones)
+
+
+def repair_trusts_the_old_image(patch: Patch) -> None:
+    """Mends from the first image that was ever read of a key, as one that mends from quarantine would."""
+    get = Repair._get
+    remembered: dict[Any, Any] = {}
+
+    def once(dynamodb: Any, table: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        found = get(dynamodb, table, key)
+        if table.startswith("dynalake."):
+            return found
+        return remembered.setdefault((id(dynamodb), key_identity(key)), found)
+
+    patch.setattr(Repair, "_get", staticmethod(once))
+
+
+def highest_failed_reported(patch: Patch) -> None:
+    patch.setattr(_Batch, "failed_from", property(lambda self: max(self._failed, key=int, default=None)))
+
+
+def nothing_failed_reported(patch: Patch) -> None:
+    patch.setattr(_Batch, "failed_from", None)
+
+
+def first_change_of_a_key_wins(patch: Patch) -> None:
+    def first(changes: Iterable[Change]) -> list[Change]:
+        kept: dict[Any, Change] = {}
+        for change in changes:
+            kept.setdefault(key_identity(change.key), change)
+        return list(kept.values())
+
+    patch.setattr(ingest.handler, "last_change_per_key", first)
+
+
+def throttled_is_taken_for_stale(patch: Patch) -> None:
+    attempt = Applier._try
+
+    def shrug(self: Applier, change: Change) -> tuple[Outcome, str]:
+        outcome, reason = attempt(self, change)
+        return (Outcome.STALE if outcome is Outcome.FAILED else outcome), reason
+
+    patch.setattr(Applier, "_try", shrug)
+
+
+def quarantine_is_best_effort(patch: Patch) -> None:
+    put_away = Replicator._put_away
+
+    def shrug(self: Replicator, batch: _Batch, record: Record, reason: str) -> None:
+        put_away(self, batch, record, reason)
+        number = sequence_number(record)
+        batch._failed = [failed for failed in batch._failed if failed != number]
+
+    patch.setattr(Replicator, "_put_away", shrug)
+
+
+def quarantine_without_gap(patch: Patch) -> None:
+    patch.setattr(HealthStore, "given_up", lambda *_: None)
+
+
+def checkpoint_before_apply(patch: Patch) -> None:
+    deliver = Worker.on_records
+
+    def save_first(self: Worker, shard_id: str, records: Sequence[Mapping[str, Any]]) -> None:
+        self._passed[shard_id] = records[-1]["dynamodb"]["SequenceNumber"]
+        self._save(shard_id, finished=False)
+        deliver(self, shard_id, records)
+
+    patch.setattr(Worker, "on_records", save_first)
+
+
+def parents_not_first(patch: Patch) -> None:
+    """Children are read beside their parents, and the parents' rest is not waited for: only versions save it."""
+
+    def readable(shards: Mapping[str, Shard], finished: frozenset[str] | set[str]) -> list[Shard]:
+        return [shard for shard in shards.values() if shard.id not in finished]
+
+    patch.setattr(ingest.walk, "readable", readable)
+
+
+def parents_forgotten(patch: Patch) -> None:
+    """A shard that was closed before anybody read it is passed over."""
+
+    def readable(shards: Mapping[str, Shard], finished: frozenset[str] | set[str]) -> list[Shard]:
+        return [shard for shard in shards.values() if shard.id not in finished and not shard.closed]
+
+    patch.setattr(ingest.walk, "readable", readable)
+
+
+def trimmed_in_silence(patch: Patch) -> None:
+    patch.setattr(Worker, "on_trimmed", lambda *_: None)
+
+
+def absence_in_silence(patch: Patch) -> None:
+    patch.setattr(Worker, "_note_absence", lambda _: None)
+
+
+def another_stream_in_silence(patch: Patch) -> None:
+    open_gap = HealthStore.open_gap
+
+    def unless(self: HealthStore, identity: str, kind: GapKind, detail: str) -> bool:
+        return False if kind == "stream changed" else open_gap(self, identity, kind, detail)
+
+    patch.setattr(HealthStore, "open_gap", unless)
+
+
+def expired_iterator_starts_at_the_end(patch: Patch) -> None:
+    iterator = StreamReader.iterator
+
+    def latest(self: Any, shard_id: str, after: str | None, otherwise: Any = "LATEST") -> str:
+        return iterator(self, shard_id, after, otherwise)
+
+    patch.setattr(StreamReader, "iterator", latest)
+
+
+def sequence_numbers_not_padded(patch: Patch) -> None:
+    patch.setattr(ingest.records, "streamed", lambda label, number: Version(f"{label}/{number}"))
+
+
+def versions_without_label(patch: Patch) -> None:
+    patch.setattr(ingest.records, "streamed", lambda _, number: Version(f"2026T/{number.zfill(40)}"))
+
+
+def gaps_closed_by_time(patch: Patch) -> None:
+    """A repair closes every gap that is open at its end, those found meanwhile included."""
+    close = HealthStore.close_gaps
+
+    def all_of_them(self: HealthStore, mended_by: str, began_ms: int) -> list[Gap]:
+        return close(self, mended_by, self._now_ms())
+
+    patch.setattr(HealthStore, "close_gaps", all_of_them)
+
+
+def gap_found_again_unconditionally(patch: Patch) -> None:
+    """Noting again and closing race: the note goes to a gap that is closed meanwhile."""
+
+    def open_gap(self: HealthStore, identity: str, kind: GapKind, detail: str) -> bool:
+        now = self._now_ms()
+        if not any(gap.id == identity for gap in self.gaps()):
+            return _open_gap(self, identity, kind, detail)
+        self._dynamodb.update_item(
+            TableName=self._table,
+            Key=self._gap_key(identity),
+            UpdateExpression="SET last_found_at = :now",
+            ExpressionAttributeValues={":now": {"N": str(now)}},
+        )
+        return False
+
+    patch.setattr(HealthStore, "open_gap", open_gap)
+
+
+_open_gap = HealthStore.open_gap
+
+
+def backfill_closes_what_it_does_not_cover(patch: Patch) -> None:
+    close = HealthStore.close_gaps
+    patch.setattr(HealthStore, "close_gaps", lambda self, _by, began: close(self, "repair", began))
+
+
+def shard_finished_at_an_empty_answer(patch: Patch) -> None:
+    step = Walk._step
+
+    def hasty(self: Walk, reading: ingest.walk.Reading) -> None:
+        step(self, reading)
+        reading.finished = reading.finished or reading.empties >= 2
+
+    patch.setattr(Walk, "_step", hasty)
+
+
+CAUGHT: Final[Mapping[Callable[[Patch], None], int]] = {}

@@ -1,0 +1,1 @@
+"""In-memory stand-ins for AWS, by the documented behaviour of its APIs."""

@@ -1,0 +1,297 @@
+"""DynamoDB Streams in memory, behind the methods of boto3's client that dynalake calls.
+
+    stream = StubStream("orders")
+    account.create_table("orders", {"pk": "S"}, stream)       # its writes are recorded
+    streams = StubStreams(stream); StreamReader(streams.client, stream.arn)
+    child, other = stream.split(stream.open_shards()[0].id)    # the parent is closed
+    stream.trim(shard_id, 3)                                   # its three oldest records are gone
+    stream.forget(shard_id)                                    # DescribeStream lists it no more
+    stream.switch_off(); StubStream("orders", label=…)         # switched on again: another label
+    streams.expire_iterators(); streams.empty_answers = 2      # the next two GetRecords give nothing
+    streams.rewind = 2                                         # the next GetRecords begins 2 records earlier
+
+By the API reference and the developer guide: sequence numbers rise within a stream and have 21 to 40 digits; an
+item's changes are in one shard until it closes, then in one of its children; an iterator lives 15 minutes; asked
+for a sequence number that was trimmed, GetShardIterator and GetRecords say TrimmedDataAccessException; an open
+shard may answer nothing while records remain; a closed shard's last answer has no NextShardIterator.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from tests.stubs.dynamodb import validate
+from tests.stubs.faults import Call, Hook, client_error, no_fault
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodbstreams import DynamoDBStreamsClient
+
+LABEL: Final = "2026-11-24T00:00:00.000"
+FIRST_SEQUENCE_NUMBER: Final = 10**21 - 40
+"""So near to a power of ten that the numbers soon grow by a digit: as text alone they would not compare."""
+ITERATOR_LIFE_S: Final = 15 * 60
+
+
+@dataclass(slots=True)
+class StubShard:
+    """A shard: `records` are all it ever had, those before `trimmed` are gone.
+
+    It takes the items whose key's hash lies in [low, high).
+    """
+
+    id: str
+    parent: str | None
+    low: int
+    high: int
+    records: list[dict[str, Any]] = field(default_factory=list)
+    trimmed: int = 0
+    closed: bool = False
+    listed: bool = True
+
+    def index_after(self, number: str) -> int:
+        """How many of its records have a sequence number up to this one."""
+        return sum(int(record["dynamodb"]["SequenceNumber"]) <= int(number) for record in self.records)
+
+
+class StubStream:
+    """One stream of one table, from switching it on to switching it off."""
+
+    def __init__(
+        self,
+        table: str,
+        *,
+        label: str = LABEL,
+        shards: int = 1,
+        now_ms: Callable[[], int] = lambda: 0,
+        view: str = "NEW_AND_OLD_IMAGES",
+        first: int = FIRST_SEQUENCE_NUMBER,
+    ) -> None:
+        self.label = label
+        self.arn = f"arn:aws:dynamodb:eu-west-1:111111111111:table/{table}/stream/{label}"
+        self.shards: dict[str, StubShard] = {}
+        self.view = view
+        self._now_ms = now_ms
+        self._next = first
+        width = 2**32 // shards
+        for index in range(shards):
+            high = 2**32 if index == shards - 1 else (index + 1) * width
+            self._add(None, index * width, high)
+
+    # The table's side
+
+    def record(
+        self,
+        event: str,
+        key: Mapping[str, Any],
+        new: Mapping[str, Any] | None,
+        old: Mapping[str, Any] | None,
+        *,
+        ttl: bool,
+    ) -> None:
+        """Append a record to the shard that takes this key."""
+        self._next += 3
+        body: dict[str, Any] = {
+            "ApproximateCreationDateTime": datetime.fromtimestamp(self._now_ms() // 1000, UTC),
+            "Keys": dict(key),
+            "SequenceNumber": str(self._next),
+            "SizeBytes": 1,
+            "StreamViewType": self.view,
+        }
+        if new is not None and self.view.startswith("NEW"):
+            body["NewImage"] = dict(new)
+        if old is not None and self.view.endswith("OLD_IMAGES"):
+            body["OldImage"] = dict(old)
+        record: dict[str, Any] = {"eventID": f"event-{self._next}", "eventName": event, "dynamodb": body}
+        if ttl:
+            record["userIdentity"] = {"PrincipalId": "dynamodb.amazonaws.com", "Type": "Service"}
+        self.shard_of(key).records.append(record)
+
+    def shard_of(self, key: Mapping[str, Any]) -> StubShard:
+        place = zlib.crc32(repr(key).encode())
+        return next(shard for shard in self.open_shards() if shard.low <= place < shard.high)
+
+    def open_shards(self) -> list[StubShard]:
+        return [shard for shard in self.shards.values() if not shard.closed]
+
+    # What happens to shards
+
+    def split(self, shard_id: str) -> tuple[StubShard, StubShard]:
+        """Close a shard; two children go on with its items."""
+        shard = self.shards[shard_id]
+        middle = (shard.low + shard.high) // 2
+        shard.closed = True
+        return self._add(shard_id, shard.low, middle), self._add(shard_id, middle, shard.high)
+
+    def roll(self, shard_id: str) -> StubShard:
+        """Close a shard; one child goes on with its items, as happens every few hours."""
+        shard = self.shards[shard_id]
+        shard.closed = True
+        return self._add(shard_id, shard.low, shard.high)
+
+    def trim(self, shard_id: str, records: int) -> None:
+        """Take the oldest records away, `records` in all."""
+        shard = self.shards[shard_id]
+        shard.trimmed = max(shard.trimmed, min(records, len(shard.records)))
+
+    def forget(self, shard_id: str) -> None:
+        """Let a shard that is no more vanish from the list."""
+        self.trim(shard_id, len(self.shards[shard_id].records))
+        self.shards[shard_id].listed = False
+
+    def switch_off(self) -> None:
+        """The stream takes no more records; what it has can be read for 24 hours."""
+        for shard in self.shards.values():
+            shard.closed = True
+
+    def _add(self, parent: str | None, low: int, high: int) -> StubShard:
+        shard = StubShard(
+            f"shardId-{len(self.shards):020d}-{zlib.crc32(self.label.encode()):08x}", parent, low, high
+        )
+        self.shards[shard.id] = shard
+        return shard
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    stream: StubStream
+    shard: StubShard
+    index: int
+    made_at: float
+
+
+class StubStreams:
+    """An account's streams."""
+
+    def __init__(
+        self,
+        *streams: StubStream,
+        page_size: int = 100,
+        clock: Callable[[], float] = lambda: 0.0,
+        check: bool = True,
+    ) -> None:
+        """`page_size` is that of DescribeStream and GetRecords; `clock` in seconds lets iterators expire."""
+        self.streams = {stream.arn: stream for stream in streams}
+        self.calls: Counter[str] = Counter()
+        self.hook: Hook = no_fault
+        self.page_size = page_size
+        self.empty_answers = 0
+        self.rewind = 0
+        self._clock = clock
+        self._validate = check
+        self._iterators: dict[str, _Position] = {}
+        self._expired: set[str] = set()
+
+    @property
+    def client(self) -> DynamoDBStreamsClient:
+        return cast("DynamoDBStreamsClient", self)
+
+    def add(self, stream: StubStream) -> None:
+        self.streams[stream.arn] = stream
+
+    def expire_iterators(self) -> None:
+        """Every iterator given out so far is too old from now on."""
+        self._expired |= self._iterators.keys()
+
+    # The operations
+
+    def describe_stream(self, **request: Any) -> dict[str, Any]:
+        self._begin("describe_stream", request)
+        stream = self._stream("DescribeStream", request["StreamArn"])
+        ids = sorted(shard.id for shard in stream.shards.values() if shard.listed)
+        after = request.get("ExclusiveStartShardId", "")
+        rest = [shard_id for shard_id in ids if shard_id > after]
+        page = rest[: min(self.page_size, request.get("Limit", 100))]
+        description: dict[str, Any] = {
+            "StreamArn": stream.arn,
+            "StreamLabel": stream.label,
+            "StreamViewType": stream.view,
+            "Shards": [_described(stream.shards[shard_id]) for shard_id in page],
+        }
+        if len(page) < len(rest):
+            description["LastEvaluatedShardId"] = page[-1]
+        return {"StreamDescription": description}
+
+    def get_shard_iterator(self, **request: Any) -> dict[str, Any]:
+        self._begin("get_shard_iterator", request)
+        stream = self._stream("GetShardIterator", request["StreamArn"])
+        shard = stream.shards.get(request["ShardId"])
+        if shard is None or not shard.listed:
+            raise client_error(
+                "GetShardIterator", "ResourceNotFoundException", "Requested resource not found: Shard"
+            )
+        match request["ShardIteratorType"]:
+            case "TRIM_HORIZON":
+                index = shard.trimmed
+            case "LATEST":
+                index = len(shard.records)
+            case kind:
+                index = shard.index_after(request["SequenceNumber"])
+                if index <= shard.trimmed and shard.trimmed:
+                    raise _trimmed("GetShardIterator")
+                index -= kind == "AT_SEQUENCE_NUMBER"
+        return {"ShardIterator": self._iterator(stream, shard, index)}
+
+    def get_records(self, **request: Any) -> dict[str, Any]:
+        self._begin("get_records", request)
+        iterator = request["ShardIterator"]
+        at = self._iterators[iterator]
+        if iterator in self._expired or self._clock() - at.made_at > ITERATOR_LIFE_S:
+            raise client_error("GetRecords", "ExpiredIteratorException", "Iterator expired")
+        if not at.shard.listed:
+            raise client_error(
+                "GetRecords", "ResourceNotFoundException", "Requested resource not found: Shard"
+            )
+        if at.index < at.shard.trimmed:
+            raise _trimmed("GetRecords")
+        if self.empty_answers:
+            self.empty_answers -= 1
+            return {"Records": [], "NextShardIterator": self._iterator(at.stream, at.shard, at.index)}
+        begin = max(at.shard.trimmed, at.index - self.rewind)
+        self.rewind = 0
+        end = min(len(at.shard.records), begin + min(self.page_size, request.get("Limit", 1000)))
+        answer: dict[str, Any] = {"Records": [dict(record) for record in at.shard.records[begin:end]]}
+        if not at.shard.closed or end < len(at.shard.records):
+            answer["NextShardIterator"] = self._iterator(at.stream, at.shard, end)
+        return answer
+
+    def _begin(self, operation: str, request: dict[str, Any]) -> None:
+        self.calls[operation] += 1
+        if self._validate:
+            validate("dynamodbstreams", operation, request)
+        fault = self.hook(Call("dynamodbstreams", operation, request))
+        if fault is not None:
+            raise fault.error
+
+    def _stream(self, operation: str, arn: str) -> StubStream:
+        if arn not in self.streams:
+            raise client_error(operation, "ResourceNotFoundException", "Requested resource not found: Stream")
+        return self.streams[arn]
+
+    def _iterator(self, stream: StubStream, shard: StubShard, index: int) -> str:
+        name = f"{stream.arn}|{shard.id}|{len(self._iterators)}"
+        self._iterators[name] = _Position(stream, shard, index, self._clock())
+        return name
+
+
+def _described(shard: StubShard) -> dict[str, Any]:
+    numbers = [record["dynamodb"]["SequenceNumber"] for record in shard.records]
+    span: dict[str, str] = {"StartingSequenceNumber": numbers[0] if numbers else str(FIRST_SEQUENCE_NUMBER)}
+    if shard.closed:
+        span["EndingSequenceNumber"] = numbers[-1] if numbers else span["StartingSequenceNumber"]
+    described: dict[str, Any] = {"ShardId": shard.id, "SequenceNumberRange": span}
+    if shard.parent is not None:
+        described["ParentShardId"] = shard.parent
+    return described
+
+
+def _trimmed(operation: str) -> BaseException:
+    return client_error(
+        operation,
+        "TrimmedDataAccessException",
+        "The operation attempted to read past the oldest record in a shard",
+    )

@@ -18,6 +18,7 @@ from tests.stubs.exports import EXPORT_ID, TABLE_ID, StubFiles, full_export, inc
 ARN = "arn:aws:dynamodb:eu-west-1:111111111111:table/orders"
 AT_MS = 1_795_500_000_123
 ITEMS = [{"pk": {"S": f"k{n}"}, "n": {"N": str(n)}} for n in range(7)]
+LINE = b'{"Item": {"pk": {"S": "a"}}}\n'
 ROOT = f"AWSDynamoDB/{EXPORT_ID}"
 
 
@@ -159,13 +160,14 @@ def test_a_data_file_that_is_not_the_one_written_is_refused(
     ("content", "said"),
     [
         (b"not gzip", "cannot be unpacked"),
-        (gzip.compress(b'{"Item": {}}\n')[:-4], "cannot be unpacked"),
-        (gzip.compress(b'{"Item": {"pk": {"S": "a"}}}\n'), "has 1 lines"),
-        (gzip.compress(b'{"Item": {"pk": {"S": "a"}}}\n\n'), "line 2: is no line"),
+        (gzip.compress(LINE)[:-4], "cannot be unpacked"),
+        (gzip.compress(LINE), "has 1 lines"),
+        (gzip.compress(LINE + b"\n"), "line 2: is no line"),
         (gzip.compress(b'{"NewImage": {}}\n'), "line 1: is no line"),
         (gzip.compress(b'{"Item": [1]}\n'), "line 1: is no line"),
         (gzip.compress(b"[]\n"), "line 1: is no line"),
     ],
+    ids=["bytes", "cut off", "too few", "empty line", "other kind", "no item", "no object"],
 )
 def test_lines_that_are_none_are_refused(content: bytes, said: str) -> None:
     export = open_export(full_export(ARN, ITEMS, shows_ms=AT_MS))

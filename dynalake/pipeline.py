@@ -46,6 +46,7 @@ from ingest.worker import Worker, WorkerReport
 from lake.catalogue import schema_history
 from lake.contract.catalogue import Observation
 from lake.contract.health import Health
+from lake.contract.positions import StreamPositions
 from lake.tables import (
     Step,
     TableKey,
@@ -422,8 +423,14 @@ class Pipeline:
                 with spooling:
                     spool.writelines(_change_line(record) for record in records)
 
-            tail = Tail(StreamReader(self._lake.streams(), arn), take, self._clocks.monotonic, pacing)
-            watermark = ""
+            tail = Tail(
+                StreamReader(self._lake.streams(), arn),
+                take,
+                self._clocks.monotonic,
+                pacing,
+                now_ms=self._clocks.now_ms,
+            )
+            positions: StreamPositions | None = None
 
             def rows() -> Iterator[list[bytes]]:
                 scanned = 0
@@ -433,8 +440,8 @@ class Pipeline:
                     on_progress(scanned)
 
             def changes() -> Iterator[list[bytes]]:
-                nonlocal watermark
-                watermark = tail.finish()
+                nonlocal positions
+                positions = tail.finish()
                 spool.seek(0)
                 while lines := spool.readlines(SPOOL_BATCH_BYTES):
                     yield [line.rstrip(b"\n") for line in lines]
@@ -444,11 +451,12 @@ class Pipeline:
                 return SnapshotAbout(
                     lake_table=self.config.lake_table,
                     source_table=self.config.source.table,
-                    watermark=watermark,
+                    watermark=positions.watermark if positions else "",
                     complete=health.complete,
                     gaps=tuple(gap.detail for gap in health.gaps),
                     made_by="parallel scan, rolled forward from the lake table's stream",
                     started_at=started_at,
+                    positions=positions,
                 )
 
             try:

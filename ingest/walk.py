@@ -51,11 +51,13 @@ class Reading:
         shard_id: the shard.
         after: the sequence number after which to go on; None for the starting point.
         iterator: the iterator to go on with, if there is one.
+        asked: when the last request was sent that found nothing, monotonic seconds; None if none did.
     """
 
     shard_id: str
     after: str | None = None
     iterator: str | None = None
+    asked: float | None = None
     due: float = 0.0
     pause_s: float = 0.0
     empties: int = 0
@@ -114,11 +116,25 @@ class Walk:
         self._threads = threads
         self._readings: dict[str, Reading] = {}
         self._finished: set[str] = set()
+        self._listed = False
 
     def resume(self, positions: Mapping[str, str | None], finished: set[str]) -> None:
         """Go on from known positions: shard id -> the last sequence number passed."""
         self._readings.update({shard: Reading(shard, after) for shard, after in positions.items()})
         self._finished |= finished
+
+    @property
+    def finished(self) -> frozenset[str]:
+        """The shards that need not be read any more."""
+        return frozenset(self._finished)
+
+    @property
+    def read_until(self) -> float:
+        """The moment, in monotonic seconds, before which nothing is unread if every shard is at its end."""
+        return min(
+            (reading.asked for reading in list(self._readings.values()) if reading.asked is not None),
+            default=self._monotonic(),
+        )
 
     def begin_at_end(self) -> None:
         """Pass over everything that is in the stream now; what comes from now on will be found.
@@ -157,12 +173,12 @@ class Walk:
                     busy = {reading.shard_id for reading in running.values()}
                     if now >= listing_due:
                         self._look_for_shards(busy)
-                        listing_due = now + self._pacing.listing_s
+                        listing_due = now + (self._pacing.listing_s if self._listed else self._pacing.most_s)
                     idle = [reading for reading in self._readings.values() if reading.shard_id not in busy]
                     for reading in idle:
                         if reading.due <= now:
                             running[pool.submit(self._step, reading)] = reading
-                    caught_up = all(map(self._is_quiet, self._readings.values()))
+                    caught_up = self._listed and all(map(self._is_quiet, self._readings.values()))
                     self._listener.on_state(caught_up=caught_up)
                     if caught_up and ending:
                         break
@@ -186,6 +202,7 @@ class Walk:
         except StreamBusyError as error:
             log.warning("%s; it is tried again", error)
             return
+        self._listed = True
         for shard_id in self._readings.keys() - shards.keys() - set(busy):
             reading = self._readings.pop(shard_id)
             self._listener.on_trimmed(shard_id, reading.after, "the shard is no longer listed")
@@ -199,8 +216,9 @@ class Walk:
             reading.empties, reading.quiet_since, reading.due = 0, None, self._monotonic()
 
     def _settle(self, reading: Reading) -> None:
-        """Take a shard that was read to its end out of the walk."""
+        """Take a shard that was read to its end out of the walk; its children are not known before the next look."""
         del self._readings[reading.shard_id]
+        self._listed = False
         self._finish(reading.shard_id)
 
     def _finish(self, shard_id: str) -> None:
@@ -212,6 +230,7 @@ class Walk:
         try:
             if reading.iterator is None:
                 reading.iterator = self._reader.iterator(reading.shard_id, reading.after)
+            asked = self._monotonic()
             records, following = self._reader.records(reading.iterator)
         except ExpiredIteratorError:
             reading.iterator = None
@@ -234,6 +253,7 @@ class Walk:
             reading.pause_s, reading.empties, reading.quiet_since = self._pacing.least_s, 0, None
             reading.due = self._monotonic() + reading.pause_s
         else:
+            reading.asked = asked
             reading.empties += 1
             reading.quiet_since = self._monotonic() if reading.quiet_since is None else reading.quiet_since
             self._pause(reading)

@@ -5,6 +5,8 @@
     _lake.tables              what was read, when, as of which watermark, and whether anything may be missing
     _lake.columns             attribute, column, types with row counts
     _lake.schema_history      when an attribute was first seen with a kind
+    _lake.shards              how far each shard of the lake table's stream is applied: a refresh goes on there
+    _lake.tombstones          the versions of deleted items: they block older versions (`lake.refresh`)
 
 Rows come from a scan, and then from the lake table's stream since before the scan. Both are sources of
 changes under the one rule (`lake.contract.versions`), and this module is its translation for DuckDB.
@@ -24,18 +26,20 @@ import duckdb
 
 from lake.atomic import Replacement, replacing
 from lake.contract.catalogue import Observation
+from lake.contract.positions import StreamPositions
 from lake.contract.rows import DELETED, VERSION
 from lake.contract.versions import ABSENT
 from lake.decode import decode_error, raw_lines, typed_select
 from lake.discover import Found, discover, prepare
 from lake.errors import ContractError, DecodeError, SnapshotError
 from lake.lines import pick_lines, spool
+from lake.rule import held_rows
 from lake.types import duckdb_type, identifier, literal, type_to_json
 
 MEMORY_LIMIT: Final = "1GiB"
 """What DuckDB may use before it spills to disk: leaves room on a laptop or a small container of 2 GB."""
 
-_RESERVED: Final = ("tables", "columns", "schema_history")
+_RESERVED: Final = ("tables", "columns", "schema_history", "shards", "tombstones")
 """The snapshot's own tables in `_lake`, where each table's rows are too."""
 
 _WRAPPERS: Final = ("NewImage", "OldImage")
@@ -54,6 +58,10 @@ _LAYOUT: Final = (
         duckdb_type VARCHAR, companion VARCHAR, type JSON, ordinal INTEGER, is_key BOOLEAN)""",
     """CREATE TABLE IF NOT EXISTS _lake.schema_history (
         table_name VARCHAR, attribute VARCHAR, kind VARCHAR, first_seen TIMESTAMP, version VARCHAR)""",
+    """CREATE TABLE IF NOT EXISTS _lake.shards (
+        table_name VARCHAR, stream VARCHAR, shard VARCHAR, sequence_number VARCHAR, finished BOOLEAN,
+        as_of TIMESTAMP)""",
+    """CREATE TABLE IF NOT EXISTS _lake.tombstones (table_name VARCHAR, key VARCHAR, version VARCHAR)""",
 )
 """Times are UTC."""
 
@@ -70,6 +78,7 @@ class SnapshotAbout:
         gaps: the open gaps, one sentence each.
         made_by: how it was made, for people.
         started_at: epoch milliseconds.
+        positions: where the lake table's stream goes on; None where nobody may go on from this snapshot.
     """
 
     lake_table: str
@@ -79,6 +88,7 @@ class SnapshotAbout:
     gaps: tuple[str, ...]
     made_by: str
     started_at: int
+    positions: StreamPositions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,29 +248,9 @@ class _Build:
             raise DecodeError(f"{line} has not the key {', '.join(self._key)}")
 
     def _apply_the_rule(self) -> int:
-        """Fills work.held with the newest row of each key; gives the number of tombstones, which are not shown.
-
-        The rule in sequence: a written row is held if its version is newer than that of the row held; a
-        removed row leaves nothing if the row held is not newer than it. What is held in the end is the newest
-        of the written rows after which no row of their key with the same or a newer version was removed. For
-        a row that such a removal follows is not held any more, be it for the removal or for a newer row
-        before it; and a row that none follows can only have given way to a newer one, which, if it was itself
-        removed, was so by a removal newer than both. The newest over all alone will not do: after a tombstone
-        expired, a repair may write the row anew with a lower version. Versions are ASCII, and DuckDB compares
-        text byte by byte, like Python. Of equal versions the first stays, as nothing is newer than itself.
-        """
+        """Fills work.held with the newest row of each key; gives the number of tombstones, which are not shown."""
         con = self._con
-        con.execute(
-            """CREATE TABLE work.held AS
-            WITH removed AS (SELECT key, version, rowid AS turn FROM work.seen WHERE removed),
-            standing AS (
-                SELECT key, version, rowid AS turn, deleted FROM work.seen AS written
-                WHERE NOT removed AND NOT EXISTS (
-                    SELECT 1 FROM removed WHERE removed.key = written.key
-                        AND removed.turn > written.rowid AND removed.version >= written.version))
-            SELECT turn, deleted FROM standing
-            QUALIFY row_number() OVER (PARTITION BY key ORDER BY version DESC, turn) = 1"""
-        )
+        con.execute(f"CREATE TABLE work.held AS {held_rows('work.seen', 'rowid')}")
         return int(_one(con, "SELECT count(*) FROM work.held WHERE deleted")[0])
 
     def _shown(self, rows_file: Path, changes_file: Path, rows_read: int, changes_read: int) -> str:
@@ -295,7 +285,7 @@ class _Build:
         con, name = self._con, identifier(self._table)
         con.execute(f"DROP VIEW IF EXISTS main.{name}")
         con.execute(f"DROP TABLE IF EXISTS _lake.{name}")
-        for metadata in ("tables", "columns", "schema_history"):
+        for metadata in _RESERVED:
             con.execute(f"DELETE FROM _lake.{metadata} WHERE table_name = ?", [self._table])
         con.execute("CHECKPOINT")
         # Order costs memory, and a table has none.
@@ -323,6 +313,12 @@ class _Build:
                 "INSERT INTO _lake.schema_history VALUES (?, ?, ?, ?, ?)",
                 [[self._table, h.attribute, h.kind, _utc(h.first_seen), h.version] for h in history],
             )
+        con.execute(
+            """INSERT INTO _lake.tombstones SELECT $1, held.key, seen.version
+            FROM work.held JOIN work.seen ON seen.rowid = held.turn WHERE held.deleted""",
+            [self._table],
+        )
+        write_positions(con, self._table, about.positions)
         con.execute("DETACH work")
         con.execute("CHECKPOINT")
         return rows
@@ -340,6 +336,22 @@ class _Build:
             ordinal,
             column.attribute in self._key,
         ]
+
+
+def write_positions(con: duckdb.DuckDBPyConnection, table: str, positions: StreamPositions | None) -> None:
+    """Puts down, in place of what stood there, how far the lake table's stream is applied to a table."""
+    con.execute("DELETE FROM _lake.shards WHERE table_name = ?", [table])
+    if positions is None:
+        return
+    shards: list[tuple[str | None, str | None, bool]] = [(s, n, False) for s, n in positions.after.items()]
+    shards += [(shard, None, True) for shard in positions.finished]
+    con.executemany(
+        "INSERT INTO _lake.shards VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            [table, positions.stream, *shard, _utc(positions.as_of)]
+            for shard in shards or [(None, None, False)]
+        ],
+    )
 
 
 def _pointers(key: Sequence[str]) -> str:

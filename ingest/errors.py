@@ -10,6 +10,9 @@ IngestError
 ├── MalformedRecordError   a record that can never apply; its text is the quarantine's reason
 ├── PolicyError            a policy cannot be carried out
 ├── QuarantineError        a record could not be put away; the batch must be tried again
+├── DocumentError          a document of a quarantine or failure destination is not for this redrive
+│   ├── ForeignDocumentError  it is of another pipeline
+│   └── UnknownDocumentError  it cannot be understood
 ├── WorkerBusyError        another worker reads the stream already
 ├── StoppedError           the work was told to stop before a batch was settled
 └── BackfillError          a backfill cannot start or go on
@@ -54,6 +57,18 @@ class PolicyError(IngestError):
 
 class QuarantineError(IngestError):
     """A record could not be put away, so it must not be passed over."""
+
+
+class DocumentError(IngestError):
+    """A document of a quarantine or failure destination is not for this redrive."""
+
+
+class ForeignDocumentError(DocumentError):
+    """A document is of another pipeline."""
+
+
+class UnknownDocumentError(DocumentError):
+    """A document cannot be understood. The text never holds an item's values."""
 
 
 class WorkerBusyError(IngestError):

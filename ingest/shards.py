@@ -91,6 +91,15 @@ class StreamReader:
         start: dict[str, Any] = {"ShardIteratorType": otherwise}
         if after is not None:
             start = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": after}
+        return self._iterator(shard_id, start)
+
+    def iterator_at(self, shard_id: str, sequence_number: str) -> str:
+        """An iterator that begins with the record of this sequence number. Errors as for `iterator`."""
+        return self._iterator(
+            shard_id, {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "SequenceNumber": sequence_number}
+        )
+
+    def _iterator(self, shard_id: str, start: Mapping[str, Any]) -> str:
         try:
             return self._streams.get_shard_iterator(StreamArn=self.arn, ShardId=shard_id, **start)[
                 "ShardIterator"

@@ -1,8 +1,8 @@
 """A simulator of everything that can happen to a pipeline, with the real classes at work.
 
 One run is one seed. A source table is written (few keys, so that writes collide), its stream splits, rolls, ages
-and is switched off and on; workers, Lambda-like redeliveries, backfills, repairs and an operator work on the
-lake; and any call to AWS may be throttled, fail, time out, kill its process, or take effect later.
+and is switched off and on; workers, Lambda-like redeliveries, backfills, repairs, redrives and an operator work on
+the lake; and any call to AWS may be throttled, fail, time out, kill its process, or take effect later.
 
 How operations interleave: every call to a stub is a point where other actors may take steps before the call is
 done, so an operation can be overtaken between any two of its calls. Nesting gives no
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Any, Final
@@ -30,15 +30,19 @@ from ingest.apply import Applier
 from ingest.backfill import Backfill
 from ingest.checkpoints import Checkpoints, StreamCheckpoint
 from ingest.delivery import Delivery, RetryRule
+from ingest.documents import Reader
 from ingest.errors import IngestError, QuarantineError
 from ingest.handler import BatchReport, Replicator
 from ingest.health import HealthStore
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy
 from ingest.quarantine import Quarantine
+from ingest.redrive import Redrive
 from ingest.repair import Repair
 from ingest.scan import Scan
 from ingest.shards import StreamReader
+from ingest.shelves import Stored
+from ingest.walk import Reading
 from ingest.wire import from_boto3
 from ingest.worker import Worker
 from lake.contract.catalogue import OBSERVATION, TABLE
@@ -58,6 +62,7 @@ from tests.stubs.faults import (
 from tests.stubs.streams import StubStream, StubStreams
 
 SOURCE: Final = "orders"
+TABLE_ARN: Final = "arn:aws:dynamodb:eu-west-1:111111111111:table/orders"
 LAKE: Final = "dynalake.shop.orders"
 CHECKPOINTS: Final = "dynalake.checkpoints"
 CATALOGUE: Final = "dynalake.catalogue"
@@ -91,6 +96,53 @@ class _Place:
         self.documents[name] = document
 
 
+class _Failures:
+    """The failure destination: whole documents as in a bucket, or pointers as in a queue."""
+
+    def __init__(self, world: World, place: _Place) -> None:
+        self._world = world
+        self._place = place
+
+    def put(self, name: str, document: Mapping[str, Any]) -> None:
+        self._place.put(name, document)
+        self._world.pointed.pop(name, None)
+        if self._world.pointers:
+            kept = dict(self._place.documents[name])
+            self._world.pointed[name] = kept.pop("payload")
+            self._place.documents[name] = kept
+
+
+class _Shelf:
+    """The documents in memory, as `ingest.shelves` shows a place; each step may be overtaken, fail or kill."""
+
+    keeps_s: int | None = None
+    looking_is_touching = False
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def count(self) -> int:
+        return len(self._world.place.documents)
+
+    def stored(self) -> Iterator[Stored]:
+        for name in sorted(self._world.place.documents):
+            self._world.at_shelf()
+            document = self._world.place.documents.get(name)
+            if document is not None:
+                yield Stored(name, name, json.dumps(document, default=str).encode())
+
+    def replace(self, stored: Stored, document: Mapping[str, Any]) -> None:
+        self._world.at_shelf()
+        self._world.place.documents[stored.handle] = document
+
+    def take_away(self, stored: Stored) -> None:
+        self._world.at_shelf()
+        self._world.place.documents.pop(stored.handle, None)
+
+    def close(self) -> None:
+        pass
+
+
 class _Stop(threading.Event):
     """Waiting passes the world's time, and lets others act."""
 
@@ -115,7 +167,7 @@ class _Walker:
             Delivery(
                 lambda event: world.process(replicator, event),
                 world.stream.arn,
-                world.place,
+                _Failures(world, world.place),
                 world.health,
                 now_ms=world.now_ms,
                 stop=_Stop(world),
@@ -146,7 +198,18 @@ class _Walker:
             self._walk._look_for_shards(set())
             self._listed = True
             return len(readings) != before
-        reading = readings[self._world.random.choice(sorted(readings))]
+        return self._ask(readings[self._world.random.choice(sorted(readings))])
+
+    def round(self) -> bool:
+        """Look for shards and ask each shard once; whether there was anything to do."""
+        readings = self._walk._readings
+        before = set(readings)
+        self._walk._look_for_shards(set())
+        found = set(readings) != before
+        went_on = [self._ask(reading) for reading in list(readings.values())]
+        return found or any(went_on)
+
+    def _ask(self, reading: Reading) -> bool:
         passed = reading.after, reading.iterator is None
         self._walk._step(reading)
         if reading.finished:
@@ -182,6 +245,10 @@ class World:
         self._walkers: list[_Walker] = []
         self._backfilling = False
         self._ageing = self.random.random() < 0.25
+        self.pointers = self.random.random() < 0.3
+        """Whether the failure destination is a queue, which gets pointers into the stream alone."""
+        self.pointed: dict[str, Any] = {}
+        """What the pointers point to, for the checks; nobody else knows it."""
         self.keys = [{"pk": {"S": f"k{n}"}} for n in range(self.random.randint(1, 5))]
         hashes = self.random.random() < 0.2
         self.policy = Policy(
@@ -239,6 +306,11 @@ class World:
         self._replay_everything()
         self._drain()
         self._check_explained()
+        self._redrive()
+        self._check_explained()
+        for _ in range(self.random.randint(0, 3)):
+            self._redeliver()
+            self._check_explained()
         self._operator()
         self._drain()
         self._check_equal()
@@ -251,6 +323,7 @@ class World:
             (5, self._redeliver),
             (4, self._backfill),
             (5, self._mend),
+            (4, self._redrive),
             (5, self._land),
             (3, self._reshape),
             (5, self._pass_time),
@@ -379,6 +452,16 @@ class World:
         """Somebody mends some rows, beside everything else; closes no gap."""
         self._a_repair().mend(self.random.sample(self.keys, self.random.randint(1, len(self.keys))))
 
+    def _redrive(self) -> None:
+        """`dynalake redrive`, from everywhere."""
+        self._a_redrive().run([_Shelf(self)], covers_all=True)
+
+    def at_shelf(self) -> None:
+        """A call to the bucket, folder or queue of quarantine and failure destination."""
+        self._perhaps_others()
+        if self.may_fail(self._faults):
+            raise Killed if self.random.random() < 0.3 else QuarantineError("the place does not answer")
+
     def _operator(self) -> None:
         """`dynalake repair`: compare, mend what differs, compare, close what that covers."""
         self._settle_network()
@@ -504,6 +587,16 @@ class World:
             self.now_ms,
         )
 
+    def _a_redrive(self) -> Redrive:
+        return Redrive(
+            self._a_repair(),
+            Reader("orders", TABLE_ARN, ("pk",)),
+            lambda arn: StreamReader(self.streams.client, arn),
+            self.health,
+            now_ms=self.now_ms,
+            sleep=self.sleep,
+        )
+
     # What must hold
 
     def _check_write(self, old: Item | None, new: Item | None) -> None:
@@ -518,10 +611,11 @@ class World:
         self._settle_network()
         walker = _Walker(self)
         walker.start()
+        self.streams.empty_answers = self.streams.rewind = 0
         quiet = 0
-        while quiet < 40:
-            quiet = 0 if walker.step() else quiet + 1
-            self._now_ms += 2000
+        while quiet < 2:
+            quiet = 0 if walker.round() else quiet + 1
+            self._now_ms += 10_000
         if any(gap.kind == "not backfilled" for gap in self.health.gaps()):
             self._a_backfill().run()
 
@@ -563,8 +657,9 @@ class World:
     def _put_away(self) -> list[Any]:
         """The keys of everything that quarantine and failure destination hold."""
         keys: list[Any] = []
-        for document in self.place.documents.values():
-            records = document["payload"]["Records"] if "payload" in document else [document.get("record")]
+        for name, document in self.place.documents.items():
+            payload = document.get("payload", self.pointed.get(name))
+            records = payload["Records"] if payload else [document.get("record")]
             keys += [record["dynamodb"]["Keys"] for record in records if record]
             if "item" in document:
                 keys.append({"pk": document["item"]["pk"]})

@@ -126,7 +126,7 @@ def both() -> Iterator[tuple[Endpoint, LakeWriter, LakeWriter]]:
 
 
 @given(row=st.dictionaries(TEXT, VALUES, max_size=6).map(lambda row: {**row, "digits": DIGITS_40}))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_content_arrives_as_boto3_sends_it(
     both: tuple[Endpoint, LakeWriter, LakeWriter], row: dict[str, Any]
 ) -> None:

@@ -22,7 +22,7 @@ NUMBER = st.from_regex(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(NUMBER.filter(str.isascii), min_size=1, max_size=20))
 def test_the_canonical_number_of_sql_is_that_of_the_contract(numbers: list[str]) -> None:
     with duckdb.connect() as con:

@@ -68,7 +68,7 @@ def keyed(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"pk": {"S": f"key {number}"}, **item} for number, item in enumerate(items)]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(ITEMS)
 @example([{"a": {"M": {"x": {"S": "1"}}}}, {"a": {"M": {}}}, {}, {"a": {"NULL": True}}, {"a": {"S": ""}}])
 @example([{"a": {"L": [{"N": "1"}]}}, {"a": {"L": []}}, {"a": {"L": [{"NULL": True}]}}])

@@ -70,7 +70,7 @@ def images(draw: st.DrawFn) -> Row:
     return image
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(images(), max_size=4),
     st.lists(st.tuples(st.sampled_from(["NewImage", "OldImage"]), images()), max_size=8),

@@ -13,10 +13,15 @@ from dynalake.errors import AccountError
 from ingest.sessions import assumed_session, client_config
 
 if TYPE_CHECKING:
+    from types_boto3_cloudformation import CloudFormationClient
+    from types_boto3_cloudwatch import CloudWatchClient
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodbstreams import DynamoDBStreamsClient
+    from types_boto3_iam import IAMClient
+    from types_boto3_lambda import LambdaClient
     from types_boto3_s3 import S3Client
     from types_boto3_secretsmanager import SecretsManagerClient
+    from types_boto3_sns import SNSClient
     from types_boto3_sqs import SQSClient
 
 
@@ -51,6 +56,26 @@ class Account:
     def sqs(self) -> SQSClient:
         """An SQS client."""
         return self.session.client("sqs", **self._where())
+
+    def cloudformation(self) -> CloudFormationClient:
+        """A CloudFormation client."""
+        return self.session.client("cloudformation", **self._where())
+
+    def cloudwatch(self) -> CloudWatchClient:
+        """A CloudWatch client."""
+        return self.session.client("cloudwatch", **self._where())
+
+    def iam(self) -> IAMClient:
+        """An IAM client."""
+        return self.session.client("iam", **self._where())
+
+    def functions(self) -> LambdaClient:
+        """A Lambda client."""
+        return self.session.client("lambda", **self._where())
+
+    def topics(self) -> SNSClient:
+        """An SNS client."""
+        return self.session.client("sns", **self._where())
 
     def _where(self) -> dict[str, Any]:
         return {

@@ -105,6 +105,24 @@ class SegmentsConfig(_Strict):
     at: dict[int, Literal["keep", "hash", "mask"]] = Field(default_factory=dict)
 
 
+class DeployConfig(_Strict):
+    """What `dynalake deploy` needs beyond the rest.
+
+    Attributes:
+        external_id: what the function says to become the lake's writer.
+        alarm_email: where alarms are mailed to.
+        code_bucket: a bucket of the source account for the function's code; one is made if not given.
+        source: parameters of the source side's template, `ingest/templates/source.yaml`.
+        lake: parameters of the lake side's template, `ingest/templates/lake.yaml`.
+    """
+
+    external_id: Annotated[str, StringConstraints(min_length=16, max_length=1224)] | None = None
+    alarm_email: Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    code_bucket: str | None = None
+    source: dict[str, str | int | float] = Field(default_factory=dict)
+    lake: dict[str, str | int | float] = Field(default_factory=dict)
+
+
 def _form_of(action: Any) -> str:
     return "segments" if isinstance(action, dict | SegmentsConfig) else "whole"
 
@@ -128,6 +146,7 @@ class PipelineConfig(_Strict):
         hash_key: where the secret of the keyed hash is: `env:NAME` or `secretsmanager:ARN`.
         quarantine: `s3://bucket/prefix` in the source account, or a folder; for records that can never apply
             and those given up.
+        deploy: what `dynalake deploy` needs beyond the rest.
     """
 
     source: SourceConfig
@@ -139,6 +158,7 @@ class PipelineConfig(_Strict):
         "env:DYNALAKE_HASH_KEY"
     )
     quarantine: str = "dynalake-quarantine"
+    deploy: DeployConfig = Field(default_factory=DeployConfig)
 
     @model_validator(mode="after")
     def _names_are_sound(self) -> PipelineConfig:

@@ -2,7 +2,8 @@
 
 UserError
 ├── ConfigError      dynalake.toml is missing, not TOML, or says something that cannot be
-└── AccountError     a side's credentials are missing, refused, or of another account
+├── AccountError     a side's credentials are missing, refused, or of another account
+└── DeployError      a stack cannot be made, changed or taken away
 """
 
 
@@ -16,3 +17,7 @@ class ConfigError(UserError):
 
 class AccountError(UserError):
     """A side's credentials are missing, refused, or of another account."""
+
+
+class DeployError(UserError):
+    """A stack cannot be made, changed or taken away."""

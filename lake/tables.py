@@ -111,6 +111,22 @@ def ensure_lake_table(dynamodb: DynamoDBClient, name: str, key: TableKey) -> lis
     return steps
 
 
+def check_lake_key(dynamodb: DynamoDBClient, name: str, key: TableKey) -> bool:
+    """Whether a lake table is there; one that is has this key.
+
+    Raises:
+        LakeTableError: it has another key, or cannot be described.
+    """
+    try:
+        description = dynamodb.describe_table(TableName=name)["Table"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ResourceNotFoundException":
+            return False
+        raise _explained(error, f"the table {name!r} cannot be described") from error
+    _check_key(name, description, key)
+    return True
+
+
 def lake_stream(dynamodb: DynamoDBClient, name: str) -> str:
     """The ARN of a lake table's stream.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dynalake.cli import analyse, check, demonstrate, replicate, set_up
+from dynalake.cli import analyse, check, demonstrate, replicate, set_up, stacks
 
 app = typer.Typer(
     name="dynalake",
@@ -22,6 +22,8 @@ for command in (
     demonstrate.demo,
     set_up.init,
     set_up.setup,
+    stacks.deploy,
+    stacks.remove,
     replicate.backfill,
     replicate.run,
     replicate.status,

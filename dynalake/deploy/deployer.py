@@ -1,0 +1,161 @@
+"""The sides of one pipeline, deployed: what is in the way, the plans, and noting that the pipeline exists."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Final
+
+from dynalake.aws import Account
+from dynalake.config import PipelineConfig
+from dynalake.deploy.code import key_of, upload
+from dynalake.deploy.names import code_bucket, stack_name
+from dynalake.deploy.plans import Deployment, Plan, Side, bucket_is_missing, table_is_missing
+from dynalake.deploy.preflight import Finding, look_at_lake, look_at_source
+from dynalake.deploy.stacks import Stacks
+from dynalake.errors import DeployError
+from dynalake.pipeline import Pipeline
+from lake.tables import Step, TableKey
+
+SIDES: Final[tuple[Side, ...]] = ("lake", "source")
+"""In the order in which they are made: the function finds its lake when it starts."""
+
+
+class Deployer:
+    """Deploys one pipeline with the accounts that are at hand."""
+
+    def __init__(
+        self,
+        name: str,
+        config: PipelineConfig,
+        source: Account | None,
+        lake: Account | None,
+        *,
+        key: TableKey | None = None,
+    ) -> None:
+        """Deploy this pipeline.
+
+        Args:
+            name: the pipeline's name.
+            config: its configuration.
+            source: the source account, where its credentials are at hand.
+            lake: the lake account, likewise.
+            key: the lake table's key, where the source account cannot be asked for it.
+
+        Raises:
+            DeployError: the configuration lacks what a deployment needs.
+        """
+        self.deployment = Deployment(name, config)
+        self._source = source
+        self._lake = lake
+        self._key = key
+
+    def stacks(self, side: Side) -> Stacks:
+        """The stacks of a side's account."""
+        return Stacks(self._account(side).cloudformation())
+
+    def findings(self, side: Side) -> Iterator[Finding]:
+        """What is in the way on a side.
+
+        Raises:
+            SourceError: the source table cannot be replicated.
+            PolicyError: the policy cannot be carried out.
+        """
+        account, stacks = self._account(side), self.stacks(side)
+        if side == "lake":
+            source = self.deployment.config.source
+            arn = f":{source.region}:{source.account}:table/{source.table}"
+            yield from look_at_lake(
+                self.deployment, account.dynamodb(), account.iam(), stacks, self._lake_key(), arn
+            )
+        else:
+            pipeline = self._pipeline
+            _ = pipeline.lake_key  # a policy that cannot be carried out stops here
+            yield from look_at_source(
+                self.deployment,
+                account.dynamodb(),
+                account.iam(),
+                account.functions(),
+                stacks,
+                pipeline.source_table,
+            )
+
+    def plans(self, side: Side, code: bytes = b"") -> list[Plan]:
+        """The stacks of a side, in the order in which they are made; nothing is made yet.
+
+        Args:
+            side: which side.
+            code: the function's zip, for the source side.
+        """
+        if side == "lake":
+            return [*self._shared(), self._lake_plan()]
+        return [self._source_plan(key_of(code))]
+
+    def bring(self, code: bytes) -> bool:
+        """Bring the function's zip to the source account; gives whether it was not there yet."""
+        region = self.deployment.config.source.region
+        return upload(self._account("source").s3(), self._code_bucket, code, region)
+
+    def note(self) -> list[Step] | None:
+        """Write down in the lake that the pipeline exists; None where only one account is at hand."""
+        if self._source is None or self._lake is None:
+            return None
+        return self._pipeline.setup()[0]
+
+    @cached_property
+    def _pipeline(self) -> Pipeline:
+        return Pipeline(
+            self.deployment.pipeline,
+            self.deployment.config,
+            self._account("source"),
+            self._lake or self._account("source"),
+            environment=os.environ,
+        )
+
+    def _account(self, side: Side) -> Account:
+        account = self._source if side == "source" else self._lake
+        if account is None:
+            raise DeployError(
+                f"the {side} account's credentials are not at hand: set {side}.profile in the configuration"
+                + (
+                    ", or give the source table's key with --key NAME:TYPE[,NAME:TYPE]"
+                    if side == "source"
+                    else ""
+                )
+            )
+        return account
+
+    def _lake_key(self) -> TableKey:
+        return self._key or self._pipeline.lake_key
+
+    def _shared(self) -> list[Plan]:
+        plan = self.deployment.shared()
+        dynamodb, config = self._account("lake").dynamodb(), self.deployment.config
+        names = (config.catalogue_table, config.checkpoint_table)
+        missing = [table_is_missing(dynamodb, name) for name in names]
+        if not any(missing) and self.stacks("lake").find(plan.stack) is None:
+            return []  # made by `dynalake setup`, or kept when an earlier stack was taken away
+        return [plan]
+
+    def _lake_plan(self) -> Plan:
+        stack = stack_name(self.deployment.pipeline, "lake")
+        missing = table_is_missing(self._account("lake").dynamodb(), self.deployment.config.lake_table)
+        makes_table = missing or self.stacks("lake").has(stack, "Table")
+        return self.deployment.lake(self._lake_key(), makes_table=makes_table)
+
+    @property
+    def _code_bucket(self) -> str:
+        config = self.deployment.config
+        return config.deploy.code_bucket or code_bucket(config.source.account, config.source.region)
+
+    def _source_plan(self, code_key: str) -> Plan:
+        quarantine, stack = self.deployment.quarantine()[0], stack_name(self.deployment.pipeline, "source")
+        missing = bucket_is_missing(self._account("source").s3(), quarantine)
+        table = self._pipeline.source_table
+        return self.deployment.source(
+            table.key_names,
+            table.stream_arn,
+            (self._code_bucket, code_key),
+            makes_bucket=missing or self.stacks("source").has(stack, "Quarantine"),
+        )

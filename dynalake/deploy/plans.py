@@ -1,0 +1,265 @@
+"""Which stacks a side of a pipeline has, and their parameters, from the configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import TYPE_CHECKING, Final, Literal
+
+from botocore.exceptions import ClientError
+
+from dynalake.config import PipelineConfig
+from dynalake.deploy.names import (
+    check_pipeline_name,
+    function_role,
+    role_arn,
+    shared_stack_name,
+    stack_name,
+    writer_role,
+)
+from dynalake.errors import DeployError
+from ingest.quarantine import bucket_of
+from lake.contract.naming import DEFAULT_PREFIX
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_s3 import S3Client
+
+    from lake.tables import TableKey
+
+Side = Literal["source", "lake"]
+
+MIN_EXTERNAL_ID: Final = 16
+"""Characters; the templates demand as many."""
+
+MAX_POLICY: Final = 3000
+"""Characters of a policy as JSON: a function's environment has 4 KB in all (AWS Lambda quotas)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One stack as it shall be.
+
+    Attributes:
+        stack: the stack's name.
+        template: the template's text.
+        parameters: its parameters.
+        what: what it is, for people.
+        keeps: logical ids whose replacement would begin with an empty table or bucket.
+    """
+
+    stack: str
+    template: str
+    parameters: Mapping[str, str]
+    what: str
+    keeps: frozenset[str] = field(default_factory=frozenset)
+
+
+class Deployment:
+    """The plans of one pipeline."""
+
+    def __init__(self, pipeline: str, config: PipelineConfig) -> None:
+        """Plan for this pipeline.
+
+        Raises:
+            DeployError: the pipeline's name is too long, or it has no ExternalId.
+        """
+        check_pipeline_name(pipeline)
+        self.pipeline = pipeline
+        self.config = config
+        external_id = config.deploy.external_id or config.lake.external_id
+        if external_id is None or len(external_id) < MIN_EXTERNAL_ID:
+            raise DeployError(
+                f"pipelines.{pipeline}.deploy.external_id must have {MIN_EXTERNAL_ID} characters or more: it is what "
+                "the function says to become the lake's writer; `dynalake init` draws one, or take the output of "
+                "`openssl rand -hex 16`"
+            )
+        self._external_id = external_id
+
+    def function_role_arn(self) -> str:
+        """The ARN of the function's role, whether it exists or not."""
+        source = self.config.source
+        return role_arn(source.account, function_role(self.pipeline), source.region)
+
+    def writer_role_arn(self) -> str:
+        """The ARN of the role that the function assumes, whether it exists or not."""
+        lake = self.config.lake
+        return role_arn(lake.account, writer_role(self.pipeline), lake.region)
+
+    def shared(self) -> Plan:
+        """The stack of the tables that all pipelines of a lake share."""
+        return Plan(
+            shared_stack_name(self.config.lake.prefix, DEFAULT_PREFIX),
+            template("lake-shared.yaml"),
+            {"Prefix": self.config.lake.prefix},
+            "schema catalogue and checkpoints, shared by all pipelines of this lake",
+            frozenset({"Catalogue", "Checkpoints"}),
+        )
+
+    def lake(self, key: TableKey, *, makes_table: bool) -> Plan:
+        """The lake side's stack.
+
+        Args:
+            key: the lake table's key.
+            makes_table: whether the stack makes the lake table, or one is there.
+        """
+        names = dict(
+            zip(
+                (("PartitionKeyName", "PartitionKeyType"), ("SortKeyName", "SortKeyType")),
+                key.attributes,
+                strict=False,
+            )
+        )
+        parameters = {
+            "PipelineName": self.pipeline,
+            "LakeTableName": self.config.lake_table,
+            "CatalogueTableName": self.config.catalogue_table,
+            "CheckpointTableName": self.config.checkpoint_table,
+            "FunctionRoleArn": self.function_role_arn(),
+            "ExternalId": self._external_id,
+            "LakeTable": "make" if makes_table else "existing",
+        }
+        for (name, type_), attribute in names.items():
+            parameters[name], parameters[type_] = attribute
+        return Plan(
+            stack_name(self.pipeline, "lake"),
+            template("lake.yaml"),
+            _with(parameters, self.config.deploy.lake, f"pipelines.{self.pipeline}.deploy.lake"),
+            f"lake table {self.config.lake_table} and the role that writes to it",
+            frozenset({"Table"}),
+        )
+
+    def source(
+        self, key_names: Sequence[str], stream_arn: str, code: tuple[str, str], *, makes_bucket: bool
+    ) -> Plan:
+        """The source side's stack.
+
+        Args:
+            key_names: the source table's key attributes, the partition key first.
+            stream_arn: the source table's stream.
+            code: bucket and key of the function's zip.
+            makes_bucket: whether the stack makes the quarantine bucket, or one is there.
+
+        Raises:
+            DeployError: the configuration asks for what a function cannot do.
+        """
+        bucket, prefix = self.quarantine()
+        parameters = {
+            "PipelineName": self.pipeline,
+            "StreamArn": stream_arn,
+            "KeyAttributes": json.dumps(list(key_names), ensure_ascii=False),
+            "Policy": self._policy(),
+            "HashKeySecretArn": self._hash_key_secret(),
+            "LakeTableName": self.config.lake_table,
+            "CatalogueTableName": self.config.catalogue_table,
+            "CheckpointTableName": self.config.checkpoint_table,
+            "LakeRegion": self.config.lake.region,
+            "LakeRoleArn": self.writer_role_arn(),
+            "ExternalId": self._external_id,
+            "MaxWcu": f"{self.config.max_wcu:g}" if self.config.max_wcu else "",
+            "CodeBucket": code[0],
+            "CodeKey": code[1],
+            "QuarantineBucket": "make" if makes_bucket else "existing",
+            "QuarantineBucketName": bucket,
+            "QuarantinePrefix": prefix,
+            "AlarmEmail": self.config.deploy.alarm_email or "",
+        }
+        return Plan(
+            stack_name(self.pipeline, "source"),
+            template("source.yaml"),
+            _with(parameters, self.config.deploy.source, f"pipelines.{self.pipeline}.deploy.source"),
+            f"the function that replicates {self.config.source.table}, its alarms and its quarantine",
+            frozenset({"Quarantine"}),
+        )
+
+    def quarantine(self) -> tuple[str, str]:
+        """Bucket and prefix of the quarantine.
+
+        Raises:
+            DeployError: the quarantine is no bucket, which a function needs.
+        """
+        from dynalake.deploy.names import quarantine_bucket
+
+        if not self.config.quarantine.startswith("s3://"):
+            source = self.config.source
+            proposed = quarantine_bucket(self.pipeline, source.account, source.region)
+            raise DeployError(
+                f"pipelines.{self.pipeline}.quarantine is {self.config.quarantine!r}, but a function needs a bucket: "
+                f'write quarantine = "s3://{proposed}"; the stack makes it where it is missing'
+            )
+        bucket, prefix = bucket_of(self.config.quarantine)
+        return bucket, prefix.strip("/")
+
+    def _policy(self) -> str:
+        text = json.dumps(
+            self.config.model_dump(mode="json")["policy"], ensure_ascii=False, separators=(",", ":")
+        )
+        if len(text) > MAX_POLICY:
+            raise DeployError(
+                f"the policy has {len(text):,} characters as JSON; a function takes {MAX_POLICY:,}: shorten it, or "
+                "replicate with `dynalake run`"
+            )
+        return text
+
+    def _hash_key_secret(self) -> str:
+        kind, _, name = self.config.hash_key.partition(":")
+        if kind == "secretsmanager":
+            return name
+        if "hash" in self._policy():
+            raise DeployError(
+                f"the policy hashes, and hash_key is {self.config.hash_key!r}: a function takes its key from Secrets "
+                "Manager in the source account, so that it stands in no template; write "
+                'hash_key = "secretsmanager:<the secret\'s ARN>"'
+            )
+        return ""
+
+
+def template(name: str) -> str:
+    """A template's text."""
+    return resources.files("ingest").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def table_is_missing(dynamodb: DynamoDBClient, name: str) -> bool:
+    """Whether a table is missing."""
+    try:
+        dynamodb.describe_table(TableName=name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ResourceNotFoundException":
+            return True
+        raise
+    return False
+
+
+def bucket_is_missing(s3: S3Client, name: str) -> bool:
+    """Whether a bucket is missing.
+
+    Raises:
+        DeployError: it belongs to somebody else.
+    """
+    try:
+        s3.head_bucket(Bucket=name)
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in ("404", "NoSuchBucket", "NotFound"):
+            return True
+        if code in ("403", "Forbidden", "AccessDenied"):
+            raise DeployError(
+                f"the bucket {name!r} is another account's, or these credentials may not see it: bucket names are "
+                "unique in the world; choose another"
+            ) from None
+        raise
+    return False
+
+
+def _with(parameters: dict[str, str], more: Mapping[str, str | int | float], key: str) -> dict[str, str]:
+    """The parameters, and those that the configuration adds.
+
+    Raises:
+        DeployError: one of those is not the configuration's to set.
+    """
+    ours = sorted(parameters.keys() & more.keys())
+    if ours:
+        raise DeployError(f"{key}.{ours[0]} is given by the rest of the configuration: leave it out")
+    return {**parameters, **{name: str(value) for name, value in more.items()}}

@@ -1,0 +1,231 @@
+"""What is in the way of a deployment, found before anything is made.
+
+Names that clash, quotas, reserved attribute names, a table that is replicated already. Each finding says what to
+do. What these credentials may not look at is passed over: the change set, or CloudFormation, will say it then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from botocore.exceptions import ClientError
+
+from dynalake.deploy.names import function_name, function_role, stack_name, writer_role
+from dynalake.deploy.plans import Deployment
+from dynalake.deploy.stacks import Stacks
+from ingest.source import SourceTable
+from lake.contract.health import ENTRY, PIPELINE
+from lake.contract.rows import RESERVED_PREFIX
+from lake.errors import LakeTableError
+from lake.tables import TableKey, check_lake_key, quota_warning
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_iam import IAMClient
+    from types_boto3_lambda import LambdaClient
+
+SAMPLE_ITEMS: Final = 100
+"""Items of the source looked through for reserved names: about one read unit for each 8 KB of them."""
+
+READERS: Final = 2
+"""Readers that a shard of a stream should have at most (DynamoDB developer guide, "DynamoDB Streams")."""
+
+UNRESERVED: Final = 100
+"""Concurrency that Lambda keeps unreserved (AWS Lambda developer guide, "Configuring reserved concurrency")."""
+
+_DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something found.
+
+    Attributes:
+        stops: whether it must be mended first.
+        text: what, and what to do.
+    """
+
+    stops: bool
+    text: str
+
+
+def preflight(found: Iterator[Finding]) -> list[Finding]:
+    """The findings, those that stop first."""
+    return sorted(found, key=lambda finding: not finding.stops)
+
+
+def look_at_lake(
+    deployment: Deployment,
+    dynamodb: DynamoDBClient,
+    iam: IAMClient,
+    stacks: Stacks,
+    key: TableKey,
+    source_arn: str,
+) -> Iterator[Finding]:
+    """What is in the way on the lake side.
+
+    Args:
+        deployment: the pipeline's plans.
+        dynamodb: the lake account's client.
+        iam: likewise.
+        stacks: the lake account's stacks.
+        key: the key which the lake table must have.
+        source_arn: the end of the source table's ARN, from the region on.
+    """
+    lake_table = deployment.config.lake_table
+    yield from _stack_of_another(deployment.pipeline, "lake", stacks)
+    yield from _role_of_another(writer_role(deployment.pipeline), deployment.pipeline, "lake", iam, stacks)
+    try:
+        check_lake_key(dynamodb, lake_table, key)
+    except LakeTableError as error:
+        yield Finding(True, str(error))
+    try:
+        warning = quota_warning(dynamodb)
+        if warning:
+            yield Finding(False, warning)
+    except ClientError as error:
+        _pass_over(error)
+    for other, table in replicated(dynamodb, deployment.config.checkpoint_table):
+        if other == lake_table and not table.endswith(source_arn):
+            yield Finding(
+                True,
+                f"the lake table {other} holds the rows of {table}, not of this pipeline: name the source account with "
+                "source.alias, or choose a lake.table of its own",
+            )
+        elif other != lake_table and table.endswith(source_arn):
+            yield Finding(
+                False,
+                f"{table} is replicated already, to {other}: a second copy doubles the cost, and both read its stream",
+            )
+
+
+def look_at_source(
+    deployment: Deployment,
+    dynamodb: DynamoDBClient,
+    iam: IAMClient,
+    functions: LambdaClient,
+    stacks: Stacks,
+    table: SourceTable,
+) -> Iterator[Finding]:
+    """What is in the way on the source side; arguments as for `look_at_lake`."""
+    yield from _stack_of_another(deployment.pipeline, "source", stacks)
+    yield from _role_of_another(
+        function_role(deployment.pipeline), deployment.pipeline, "source", iam, stacks
+    )
+    yield from reserved_names(dynamodb, table.name)
+    yield from _other_readers(deployment.pipeline, functions, table.stream_arn)
+    if stacks.find(stack_name(deployment.pipeline, "source")) is None:
+        yield from _concurrency(
+            functions, int(deployment.config.deploy.source.get("ReservedConcurrency", 20))
+        )
+
+
+def replicated(dynamodb: DynamoDBClient, checkpoint_table: str) -> Iterator[tuple[str, str]]:
+    """The pipelines of a lake: lake table, and the ARN of the source table; none where they cannot be read."""
+    try:
+        pages = dynamodb.get_paginator("scan").paginate(
+            TableName=checkpoint_table,
+            FilterExpression="#entry = :stream",
+            ExpressionAttributeNames={"#entry": ENTRY},
+            ExpressionAttributeValues={":stream": {"S": "stream"}},
+        )
+        for page in pages:
+            for item in page["Items"]:
+                yield item[PIPELINE]["S"], item["arn"]["S"].partition("/stream/")[0]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFoundException":
+            _pass_over(error)
+
+
+def reserved_names(dynamodb: DynamoDBClient, table: str) -> Iterator[Finding]:
+    """Attributes among the first items of a table that bear dynalake's own prefix."""
+    try:
+        items = dynamodb.scan(TableName=table, Limit=SAMPLE_ITEMS)["Items"]
+    except ClientError as error:
+        _pass_over(error)
+        return
+    names = sorted({name for item in items for name in item if name.startswith(RESERVED_PREFIX)})
+    if names:
+        yield Finding(
+            True,
+            f"items of {table!r} have the attribute {names[0]!r}: names that begin with {RESERVED_PREFIX!r} are "
+            "dynalake's own (is it a lake table itself?); such items would all go to quarantine",
+        )
+
+
+def _other_readers(pipeline: str, functions: LambdaClient, stream_arn: str) -> Iterator[Finding]:
+    try:
+        pages = functions.get_paginator("list_event_source_mappings").paginate(EventSourceArn=stream_arn)
+        readers = [
+            mapping["FunctionArn"].split(":function:")[-1].partition(":")[0]
+            for page in pages
+            for mapping in page["EventSourceMappings"]
+        ]
+    except ClientError as error:
+        _pass_over(error)
+        return
+    others = [reader for reader in readers if reader != function_name(pipeline)]
+    for other in others:
+        if other.startswith("dynalake-"):
+            yield Finding(False, f"the function {other} replicates this table already")
+    if len(others) >= READERS:
+        yield Finding(
+            False,
+            f"the stream has {len(others)} readers already ({', '.join(others)}): with more than {READERS} its reads "
+            "are throttled; give several functions one reader that passes records on",
+        )
+
+
+def _concurrency(functions: LambdaClient, wanted: int) -> Iterator[Finding]:
+    if wanted < 0:
+        return
+    try:
+        limit = functions.get_account_settings()["AccountLimit"]
+    except ClientError as error:
+        _pass_over(error)
+        return
+    spare = limit.get("UnreservedConcurrentExecutions", wanted + UNRESERVED) - UNRESERVED
+    if spare < wanted:
+        yield Finding(
+            True,
+            f"{wanted} concurrent executions cannot be reserved: the account has {max(spare, 0)} to spare; set "
+            f"deploy.source.ReservedConcurrency to {spare if spare > 0 else -1}, or ask for a higher quota "
+            "(Service Quotas, AWS Lambda, 'Concurrent executions')",
+        )
+
+
+def _stack_of_another(pipeline: str, side: str, stacks: Stacks) -> Iterator[Finding]:
+    name = stack_name(pipeline, side)
+    stack = stacks.find(name) or {}
+    for parameter in stack.get("Parameters", ()):
+        if parameter["ParameterKey"] == "PipelineName" and parameter["ParameterValue"] != pipeline:
+            yield Finding(
+                True,
+                f"the stack {name} belongs to the pipeline {parameter['ParameterValue']!r}: rename this one",
+            )
+
+
+def _role_of_another(
+    role: str, pipeline: str, side: str, iam: IAMClient, stacks: Stacks
+) -> Iterator[Finding]:
+    if stacks.find(stack_name(pipeline, side)) is not None:
+        return
+    try:
+        iam.get_role(RoleName=role)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchEntity":
+            _pass_over(error)
+        return
+    yield Finding(
+        True,
+        f"the role {role} is there already, and no stack of this region and pipeline made it: another pipeline has "
+        "this name (roles are of all regions); rename one",
+    )
+
+
+def _pass_over(error: ClientError) -> None:
+    """Let what these credentials may not see go unseen; anything else is raised again."""
+    if error.response["Error"]["Code"] not in _DENIED:
+        raise error

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest.package import Package
+from tests.end_to_end.conftest import ministack_python, package
+from tests.end_to_end.ministack import UnavailableError, serving, unavailable
+from tests.operate.land import Land, profiles
+
+__all__ = ["ministack_python", "package"]
+
+STRICT = Path(__file__).with_name("strict_ministack.py")
+
+
+@pytest.fixture(scope="module")
+def land(
+    ministack_python: Path, package: Package, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Land]:
+    """Two accounts, on a server that evaluates the conditions of our policies as AWS does."""
+    folder = tmp_path_factory.mktemp("land")
+    python = folder / "python"  # `serving` starts `python -m ministack`: this one starts what makes it strict
+    python.write_text(f"#!/bin/sh\nexec {shlex.quote(str(ministack_python))} {shlex.quote(str(STRICT))}\n")
+    python.chmod(0o755)
+    try:
+        with serving(python, folder) as running, profiles(folder):
+            yield Land(running, folder, package.path)
+    except UnavailableError as error:
+        unavailable(str(error))

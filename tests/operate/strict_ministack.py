@@ -1,0 +1,72 @@
+"""ministack with three condition keys as AWS documents them, run in ministack's own environment in its place.
+
+- `dynamodb:LeadingKeys`: the partition key values that a request names (DynamoDB developer guide, "Using IAM
+  policy conditions for fine-grained access control"). ministack knows the key not at all, so that a condition on
+  it would let everything pass.
+- `aws:PrincipalArn`: of a role's session the role's ARN (IAM user guide, "AWS global condition context keys").
+  ministack gives the session's.
+- `aws:SecureTransport`: true. ministack is reached by plain HTTP, which the quarantine's bucket refuses, where
+  AWS's endpoints are reached by HTTPS.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from typing import Any
+
+
+def leading_keys(body: bytes, tables: Any) -> list[str]:
+    """The partition key values that a request names."""
+    try:
+        request = json.loads(body)
+    except ValueError:
+        return []
+    if not isinstance(request, dict):
+        return []
+    table = tables.get(str(request.get("TableName", "")).rpartition("/")[2])
+    if table is None:
+        return []
+    name = table["pk_name"]
+    for part in ("Item", "Key"):
+        if part in request:
+            return [str(next(iter(request[part][name].values())))]
+    names = request.get("ExpressionAttributeNames", {})
+    values = request.get("ExpressionAttributeValues", {})
+    found = re.findall(r"(#?\w+)\s*=\s*(:\w+)", request.get("KeyConditionExpression", ""))
+    return [str(next(iter(values[value].values()))) for left, value in found if names.get(left, left) == name]
+
+
+def role_of_session(arn: str) -> str:
+    """The ARN of the role of which this is a session; any other ARN as it is."""
+    session = re.fullmatch(r"arn:(aws[a-z-]*):sts::(\d{12}):assumed-role/([^/]+)/.+", arn)
+    return f"arn:{session[1]}:iam::{session[2]}:role/{session[3]}" if session else arn
+
+
+def be_strict() -> None:
+    """Let ministack evaluate the three keys."""
+    from ministack.core import iam_actions, iam_evaluator  # type: ignore[import-not-found]
+    from ministack.services import dynamodb  # type: ignore[import-not-found]
+
+    context_of, resolve = iam_actions.dynamodb_service_context, iam_evaluator._resolve_condition_key
+
+    def context_with_leading_keys(body: bytes) -> dict[str, Any]:
+        context = dict(context_of(body))
+        keys = leading_keys(body, dynamodb._tables)
+        if keys:
+            context["dynamodb:LeadingKeys"] = keys
+        return {name.lower(): value for name, value in context.items()} | context
+
+    def resolve_as_documented(key: str, context: Any) -> Any:
+        if key.lower() == "aws:principalarn":
+            return role_of_session(context.principal_arn)
+        return "true" if key.lower() == "aws:securetransport" else resolve(key, context)
+
+    iam_actions.dynamodb_service_context = context_with_leading_keys
+    iam_evaluator._resolve_condition_key = resolve_as_documented
+
+
+if __name__ == "__main__":
+    be_strict()
+    runpy.run_module("ministack", run_name="__main__")

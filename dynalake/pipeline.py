@@ -41,7 +41,7 @@ from ingest.source import SourceTable, describe_source
 from ingest.standby import work_alone
 from ingest.tail import Tail
 from ingest.walk import Pacing
-from ingest.wire import from_boto3, to_boto3
+from ingest.wire import from_boto3
 from ingest.worker import Worker, WorkerReport
 from lake.catalogue import schema_history
 from lake.contract.catalogue import Observation
@@ -61,7 +61,8 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodbstreams import DynamoDBStreamsClient
 
-    from expectations.parity import ParityResult
+    from dynalake.jobs.parity import Scope
+    from expectations.parity import Difference, ParityResult
     from lake.snapshot import SnapshotReport
     from queries.ddl import Ddl
 
@@ -352,24 +353,44 @@ class Pipeline:
 
     def parity(
         self,
+        scope: Scope | None = None,
         *,
         looks: int | None = None,
         pause_s: float | None = None,
+        pacing: Pacing | None = None,
         on_progress: Callable[[str, int], None] = lambda _side, _rows: None,
+        on_difference: Callable[[Difference], None] = lambda _: None,
     ) -> ParityResult:
-        """Compare both tables row by row; see `expectations.parity`."""
-        from expectations.parity import LOOKS, PAUSE_S, Side, compare
+        """Compare both sides row by row; see `dynalake.jobs.parity` and `expectations.parity`."""
+        from dynalake.jobs.parity import ParityJob, Scope, Table
+        from expectations.parity import Looks
 
-        source, lake = self._source.dynamodb(), self._lake.dynamodb()
-        return compare(
-            Side(_items(self._source_scan()), lambda key: _get(source, self.config.source.table, key)),
-            Side(_items(self._lake_scan()), lambda key: _get(lake, self.config.lake_table, key)),
+        def side(account: Account, name: str) -> Table:
+            return Table(
+                account.dynamodb(), name, account.s3(), lambda segments: self._scan(account, name, segments)
+            )
+
+        usual = Looks()
+        return ParityJob(
+            self.name,
+            side(self._source, self.config.source.table),
+            side(self._lake, self.config.lake_table),
             self.source_table.key_names,
-            self.policy.apply,
-            sleep=self._clocks.sleep,
-            looks=LOOKS if looks is None else looks,
-            pause_s=PAUSE_S if pause_s is None else pause_s,
+            None if self.policy.lossless else self.policy.apply,
+            lambda: StreamReader(self._source.streams(), self.source_table.stream_arn),
+            self._limit(self.config.max_rcu),
+            self._clocks.now_ms,
+            self._clocks.sleep,
+            self._clocks.monotonic,
+            self._clocks.random,
+            pacing or Pacing(),
+        ).run(
+            scope or Scope(),
+            looks=Looks(
+                usual.most if looks is None else looks, usual.pause_s if pause_s is None else pause_s
+            ),
             on_progress=on_progress,
+            on_difference=on_difference,
         )
 
     def repair(
@@ -535,13 +556,3 @@ def _joined(*parts: Ddl) -> Ddl:
         statements=tuple(statement for part in parts for statement in part.statements),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )
-
-
-def _items(scan: Scan) -> Iterator[Mapping[str, Any]]:
-    for page in scan.pages():
-        yield from page.items
-
-
-def _get(dynamodb: Any, table: str, key: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    item = dynamodb.get_item(TableName=table, Key=to_boto3(key), ConsistentRead=True).get("Item")
-    return from_boto3(item) if item is not None else None

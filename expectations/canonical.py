@@ -6,7 +6,6 @@ order, lists with it; a type is part of the value ("1" of type S is not 1 of typ
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -26,11 +25,6 @@ def canonical_text(item: Mapping[str, Mapping[str, Any]]) -> str:
         ensure_ascii=False,
         separators=(",", ":"),
     )
-
-
-def digest(item: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """128 bits that equal items share and others do not: two of 10^12 different items meet with odds of 10^-15."""
-    return hashlib.blake2b(canonical_text(item).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def differing_attributes(

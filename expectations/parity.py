@@ -1,56 +1,58 @@
 """Parity: which rows are missing from the lake, are there too many, or differ, by the content of whole items.
 
-Why no row in flight is reported: the two tables are read at different moments, so a row that was changed in
+Why no row in flight is reported: the two sides are read at different moments, so a row that was changed in
 between looks different though nothing is wrong. Therefore each row that differs is looked at again, on both
-sides, consistently, after the stream has had its time; it counts only if it still differs after the last
-look, and if the lake's row did not move between two looks (a row that moves is being worked on).
+sides, consistently, after the stream has had its time (`expectations.recheck`); it counts only if it still
+differs after the last look, and if the lake's row did not move between two looks (a row that moves is being
+worked on).
+
+Memory is bounded whatever the tables' size: of each row a digest and the key are stored by DuckDB, which spills
+them to disk beyond `MEMORY_LIMIT`; they are compared in passes over the digest's range, each of which fits.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
 import duckdb
+import pyarrow as pa
 
-from expectations.canonical import canonical_text, differing_attributes, digest
+from expectations.bulk import BATCH_ROWS, Batch, Item, Pages, digest_batches
+from expectations.canonical import canonical_text
 from expectations.errors import ParityError
-from lake.contract.rows import is_tombstone, source_item, version_of
+from expectations.recheck import Difference, Looks, Reader, Tally, look_again
 
-Item = Mapping[str, Mapping[str, Any]]
+__all__ = ["Difference", "Looks", "ParityResult", "Reader", "Side", "compare", "compare_keys"]
 
-LOOKS: Final = 5
-"""Looks at a row that differs before it counts."""
-
-PAUSE_S: Final = 2.0
-"""Between two looks: the stream's time to deliver, which is typically within a second."""
-
-MEMORY_LIMIT: Final = "512MB"
+MEMORY_LIMIT: Final = "384MB"
 """What DuckDB may hold of keys and digests; the rest is spilled to disk."""
 
-BATCH: Final = 5_000
+PASS_ROWS: Final = 4_000_000
+"""Rows of a side that are compared at once: 40 bytes each."""
 
-Reason = Literal["missing", "extra", "different"]
+KEPT: Final = 1_000
+"""Differences that a result holds; all of them go to `on_difference`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A row that is not the same on both sides.
+class Side:
+    """How one side is read.
 
     Attributes:
-        reason: "missing" from the lake, "extra" in the lake, or "different".
-        key: the key as the lake has it (after policy), wire form.
-        source_key: the key as the source has it; None where only the lake has the row.
-        attributes: the attributes that differ; only for "different".
+        pages: every item of the side, as pages of raw lines of DynamoDB JSON, in any order.
+        read: items by their keys, read consistently, in the keys' order; None where there is none.
+        wrapper: where a line is not the item but `{"Item": item}`: that name.
     """
 
-    reason: Reason
-    key: Item
-    source_key: Item | None
-    attributes: tuple[str, ...] = ()
+    pages: Pages
+    read: Reader
+    wrapper: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class ParityResult:
         extra: rows that only the lake has.
         different: rows whose content differs.
         in_flight: rows that differed at first and agreed when looked at again, or were still being changed.
-        differences: every row that counts.
+        differences: the first `KEPT` rows that count, by key.
     """
 
     source_rows: int
@@ -78,206 +80,233 @@ class ParityResult:
     differences: tuple[Difference, ...] = field(repr=False)
 
     @property
+    def wrong(self) -> int:
+        """Rows that do not agree."""
+        return self.missing + self.extra + self.different
+
+    @property
     def ratio(self) -> float:
-        """Rows that do not agree, as a share of the rows of both sides together (0.0 to 1.0)."""
+        """Rows that do not agree, as a share of the rows of the larger side (0.0 to 1.0, more where both are wrong)."""
         rows = max(self.source_rows, self.lake_rows)
-        return (self.missing + self.extra + self.different) / rows if rows else 0.0
+        return self.wrong / rows if rows else 0.0
 
     @property
     def exact(self) -> bool:
         """Whether both sides are the same."""
-        return not (self.missing or self.extra or self.different)
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """How one side is read.
-
-    Attributes:
-        items: every item of the table, in wire form, in any order.
-        get: one item by its key on this side, read consistently; None where there is none.
-    """
-
-    items: Iterable[Item]
-    get: Callable[[Item], Item | None]
+        return not self.wrong
 
 
 def compare(
     source: Side,
     lake: Side,
     key: Sequence[str],
-    policy: Callable[[Item], Item],
+    policy: Callable[[Item], Item] | None,
     *,
     sleep: Callable[[float], None],
+    monotonic: Callable[[], float] = lambda: 0.0,
     workspace: Path | None = None,
-    looks: int = LOOKS,
-    pause_s: float = PAUSE_S,
+    looks: Looks | None = None,
     on_progress: Callable[[str, int], None] = lambda _side, _rows: None,
+    on_difference: Callable[[Difference], None] = lambda _: None,
 ) -> ParityResult:
-    """Compare the source table with its lake table.
+    """Compare the source with the lake.
 
     Args:
-        source: the source table.
-        lake: the lake table; tombstones and metadata are left out.
+        source: the source side.
+        lake: the lake side; tombstones and metadata are left out.
         key: the names of the key attributes.
-        policy: what the lake may see of an item or of a key.
+        policy: what the lake may see of an item or of a key; None where every item passes unchanged.
         sleep: waits that many seconds.
-        workspace: a folder for what does not fit in memory; DuckDB's own choice if None.
-        looks: how often a row that differs is looked at again.
-        pause_s: seconds between two looks.
-        on_progress: called with "source" or "lake" and the rows read so far.
+        monotonic: a monotonic clock, seconds.
+        workspace: a folder for what does not fit in memory; the system's own choice if None.
+        looks: how often and how long a row that differs is looked at again.
+        on_progress: called with "source", "lake" or "again" and the rows read so far.
+        on_difference: called with every row that counts, by key.
 
     Raises:
-        ParityError: two source items become one row by policy, or an item lacks its key.
+        ParityError: two source items become one row by policy, an item lacks its key, or a line is no item.
     """
-    with duckdb.connect(":memory:", config={"memory_limit": MEMORY_LIMIT, "threads": 2}) as database:
-        if workspace is not None:
-            database.execute(f"SET temp_directory = '{str(workspace).replace(chr(39), chr(39) * 2)}'")
-        database.execute("CREATE TABLE source (key VARCHAR, source_key VARCHAR, digest BLOB)")
-        database.execute("CREATE TABLE lake (key VARCHAR, digest BLOB)")
-        source_rows = _load_source(database, source.items, key, policy, on_progress)
-        lake_rows, tombstones = _load_lake(database, lake.items, key, on_progress)
-        candidates = database.execute(_CANDIDATES).fetchall()
-        doubled = database.execute("SELECT count(*) - count(DISTINCT key) FROM source").fetchone()
-    if doubled and doubled[0]:
-        raise ParityError(
-            f"{doubled[0]} source items share a key after policy: they became one row in the lake"
+    with _database(workspace) as database:
+        source_rows = lake_rows = tombstones = 0
+        for batch in digest_batches(source.pages, "the source", key, policy, wrapper=source.wrapper):
+            _store(database, "source", batch)
+            source_rows += len(batch.keys)
+            on_progress("source", source_rows)
+        for batch in digest_batches(lake.pages, "the lake", key, metadata=True, wrapper=lake.wrapper):
+            _store(database, "lake", batch)
+            lake_rows += len(batch.keys)
+            tombstones += batch.tombstones
+            on_progress("lake", lake_rows)
+        candidates = _find_candidates(database, max(source_rows, lake_rows))
+        counts, kept = _count(
+            look_again(
+                database,
+                source.read,
+                lake.read,
+                policy,
+                sleep=sleep,
+                monotonic=monotonic,
+                looks=looks or Looks(),
+                on_progress=lambda rows: on_progress("again", rows),
+            ),
+            on_difference,
         )
-    differences, settled = _look_again(candidates, source, lake, policy, sleep, looks, pause_s)
-    counts = {
-        reason: sum(each.reason == reason for each in differences)
-        for reason in ("missing", "extra", "different")
-    }
     return ParityResult(
         source_rows=source_rows,
         lake_rows=lake_rows,
         tombstones=tombstones,
         **counts,
-        in_flight=settled,
-        differences=tuple(differences),
+        in_flight=candidates - sum(counts.values()),
+        differences=kept,
     )
 
 
-_CANDIDATES: Final = """
-    SELECT coalesce(source.key, lake.key), source.source_key
-    FROM source FULL JOIN lake ON source.key = lake.key
-    WHERE source.key IS NULL OR lake.key IS NULL OR source.digest <> lake.digest
-    ORDER BY 1
-"""
-
-
-def _load_source(
-    database: duckdb.DuckDBPyConnection,
-    items: Iterable[Item],
-    key: Sequence[str],
-    policy: Callable[[Item], Item],
-    on_progress: Callable[[str, int], None],
-) -> int:
-    rows = 0
-    batch: list[tuple[str, str, bytes]] = []
-    for item in items:
-        seen = policy(item)
-        batch.append((_key_text(seen, key), _key_text(item, key), digest(seen)))
-        rows += 1
-        if len(batch) == BATCH:
-            _insert(database, "source", ("key", "source_key", "digest"), batch)
-            batch.clear()
-            on_progress("source", rows)
-    _insert(database, "source", ("key", "source_key", "digest"), batch)
-    on_progress("source", rows)
-    return rows
-
-
-def _load_lake(
-    database: duckdb.DuckDBPyConnection,
-    rows: Iterable[Item],
-    key: Sequence[str],
-    on_progress: Callable[[str, int], None],
-) -> tuple[int, int]:
-    live = tombstones = 0
-    batch: list[tuple[str, bytes]] = []
-    for row in rows:
-        if is_tombstone(row):
-            tombstones += 1
-            continue
-        batch.append((_key_text(row, key), digest(source_item(row))))
-        live += 1
-        if len(batch) == BATCH:
-            _insert(database, "lake", ("key", "digest"), batch)
-            batch.clear()
-            on_progress("lake", live)
-    _insert(database, "lake", ("key", "digest"), batch)
-    on_progress("lake", live)
-    return live, tombstones
-
-
-def _insert(
-    database: duckdb.DuckDBPyConnection, table: str, columns: Sequence[str], batch: Sequence[Sequence[Any]]
-) -> None:
-    import pyarrow as pa
-
-    if batch:
-        arrow = pa.table(dict(zip(columns, map(list, zip(*batch, strict=True)), strict=True)))
-        database.register("batch", arrow)
-        database.execute(f"INSERT INTO {table} SELECT * FROM batch")
-        database.unregister("batch")
-
-
-def _look_again(
-    candidates: Sequence[tuple[str, str | None]],
-    source: Side,
-    lake: Side,
-    policy: Callable[[Item], Item],
+def compare_keys(
+    keys: Iterable[tuple[Item, Item]],
+    source: Reader,
+    lake: Reader,
+    policy: Callable[[Item], Item] | None,
+    *,
     sleep: Callable[[float], None],
-    looks: int,
-    pause_s: float,
-) -> tuple[list[Difference], int]:
-    """The rows that still differ, and how many settled or were still being changed."""
-    waiting = list(candidates)
-    versions: dict[str, str] = {}
-    found: dict[str, Difference] = {}
-    for look in range(looks):
-        if not waiting:
-            break
-        if look:
-            sleep(pause_s)
-        still = []
-        for key_text, source_key in waiting:
-            difference, version = _look(key_text, source_key, source, lake, policy)
-            found.pop(key_text, None)
-            if difference is not None:
-                still.append((key_text, source_key))
-                if versions.get(key_text, version) == version:
-                    found[key_text] = difference
-                versions[key_text] = version
-        waiting = still
-    return [found[key] for key in sorted(found)], len(candidates) - len(found)
+    monotonic: Callable[[], float] = lambda: 0.0,
+    workspace: Path | None = None,
+    looks: Looks | None = None,
+    on_progress: Callable[[str, int], None] = lambda _side, _rows: None,
+    on_difference: Callable[[Difference], None] = lambda _: None,
+) -> ParityResult:
+    """Compare only rows that are named: a sample, or what changed since a moment.
+
+    Args:
+        keys: the rows, as (the lake's key, the source's key); one that is named twice is compared once.
+        source: reads the source.
+        lake: reads the lake.
+        policy: as for `compare`, as is all that follows.
+        sleep: waits that many seconds.
+        monotonic: a monotonic clock, seconds.
+        workspace: a folder for what does not fit in memory.
+        looks: how often and how long a row that differs is looked at again.
+        on_progress: called with "again" and the rows looked at so far.
+        on_difference: called with every row that counts, by key.
+
+    Returns:
+        A result whose `source_rows` and `lake_rows` are the rows that each side had at the first look.
+    """
+    with _database(workspace) as database:
+        for some in _in_batches(keys):
+            texts = [(canonical_text(key), canonical_text(source_key)) for key, source_key in some]
+            named = pa.table(
+                {
+                    "key": [key for key, _ in texts],
+                    "source_key": [None if key == source_key else source_key for key, source_key in texts],
+                },
+                schema=pa.schema([("key", pa.string()), ("source_key", pa.string())]),
+            )
+            database.register("named", named)
+            database.execute("INSERT INTO candidates SELECT * FROM named")
+            database.unregister("named")
+        database.execute(
+            "CREATE OR REPLACE TABLE candidates AS SELECT key, any_value(source_key) AS source_key "
+            "FROM candidates GROUP BY key"
+        )
+        tally = Tally()
+        counts, kept = _count(
+            look_again(
+                database,
+                source,
+                lake,
+                policy,
+                sleep=sleep,
+                monotonic=monotonic,
+                looks=looks or Looks(),
+                tally=tally,
+                on_progress=lambda rows: on_progress("again", rows),
+            ),
+            on_difference,
+        )
+    return ParityResult(
+        source_rows=tally.source_rows,
+        lake_rows=tally.lake_rows,
+        tombstones=tally.tombstones,
+        **counts,
+        in_flight=tally.differing - sum(counts.values()),
+        differences=kept,
+    )
 
 
-def _look(
-    key_text: str, source_key_text: str | None, source: Side, lake: Side, policy: Callable[[Item], Item]
-) -> tuple[Difference | None, str]:
-    """What is wrong with a row now, and the lake row's version. The lake is read first: it follows the source."""
-    key: Item = json.loads(key_text)
-    row = lake.get(key)
-    source_key: Item | None = json.loads(source_key_text) if source_key_text else None
-    if source_key is None and policy(key) == key:
-        source_key = key
-    item = source.get(source_key) if source_key is not None else None
-    version = version_of(row)
-    live = row if row is not None and not is_tombstone(row) else None
-    if item is None and live is None:
-        return None, version
-    if item is None:
-        return Difference("extra", key, source_key), version
-    if live is None:
-        return Difference("missing", key, source_key), version
-    attributes = differing_attributes(policy(item), source_item(live))
-    return (Difference("different", key, source_key, tuple(attributes)) if attributes else None), version
+def _count(
+    found: Iterable[Difference], on_difference: Callable[[Difference], None]
+) -> tuple[dict[str, int], tuple[Difference, ...]]:
+    counts = {"missing": 0, "extra": 0, "different": 0}
+    kept: list[Difference] = []
+    for difference in found:
+        counts[difference.reason] += 1
+        if len(kept) < KEPT:
+            kept.append(difference)
+        on_difference(difference)
+    return counts, tuple(kept)
 
 
-def _key_text(item: Item, key: Sequence[str]) -> str:
-    try:
-        return canonical_text({name: item[name] for name in key})
-    except KeyError as error:
-        raise ParityError(f"an item lacks its key attribute {error.args[0]!r}") from None
+def _in_batches(keys: Iterable[tuple[Item, Item]]) -> Iterator[list[tuple[Item, Item]]]:
+    iterator = iter(keys)
+    while batch := list(islice(iterator, BATCH_ROWS)):
+        yield batch
+
+
+@contextmanager
+def _database(workspace: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
+    with (
+        tempfile.TemporaryDirectory(prefix="dynalake-parity-", dir=workspace) as folder,
+        duckdb.connect(
+            ":memory:",
+            config={"memory_limit": MEMORY_LIMIT, "threads": 2, "temp_directory": folder},
+        ) as database,
+    ):
+        database.execute("SET preserve_insertion_order = false")
+        database.execute(
+            "CREATE TABLE source (name UHUGEINT, digest UHUGEINT, key VARCHAR, source_key VARCHAR)"
+        )
+        database.execute("CREATE TABLE lake (name UHUGEINT, digest UHUGEINT, key VARCHAR)")
+        database.execute("CREATE TABLE candidates (key VARCHAR, source_key VARCHAR)")
+        yield database
+
+
+def _store(database: duckdb.DuckDBPyConnection, table: str, batch: Batch) -> None:
+    columns = {"key": batch.keys, "text": batch.texts}
+    if table == "source":
+        columns["source_key"] = pa.array(batch.source_keys or [None] * len(batch.keys), pa.string())
+    database.register("batch", pa.table(columns))
+    database.execute(
+        f"INSERT INTO {table} SELECT md5_number(key), md5_number(text), "
+        f"{', '.join(name for name in columns if name != 'text')} FROM batch"
+    )
+    database.unregister("batch")
+
+
+def _find_candidates(database: duckdb.DuckDBPyConnection, rows: int) -> int:
+    """Store the keys of the rows that are not the same on both sides, and count them."""
+    passes = rows // PASS_ROWS + 1
+    for number in range(passes):
+        part = f"WHERE name % {passes} = {number}" if passes > 1 else ""
+        doubled = database.execute(
+            f"SELECT count(*) - count(DISTINCT name) FROM (SELECT name FROM source {part})"
+        ).fetchone()
+        if doubled and doubled[0]:
+            raise ParityError(
+                f"{doubled[0]} source items share a key after policy: they became one row in the lake"
+            )
+        # Only digests and row numbers take part in the join: the keys of the few that differ are fetched after.
+        database.execute(f"""
+            CREATE OR REPLACE TEMP TABLE part AS
+            SELECT source.rowid AS source_row, lake.rowid AS lake_row
+            FROM (SELECT name, digest, rowid FROM source {part}) AS source
+            FULL JOIN (SELECT name, digest, rowid FROM lake {part}) AS lake ON source.name = lake.name
+            WHERE source.name IS NULL OR lake.name IS NULL OR source.digest <> lake.digest
+        """)
+        database.execute("""
+            INSERT INTO candidates
+            SELECT key, source_key FROM source WHERE rowid IN (SELECT source_row FROM part)
+            UNION ALL
+            SELECT key, NULL FROM lake WHERE rowid IN (SELECT lake_row FROM part WHERE source_row IS NULL)
+        """)
+    (found,) = database.execute("SELECT count(*) FROM candidates").fetchall()
+    return int(found[0])

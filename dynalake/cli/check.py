@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -17,8 +20,10 @@ from dynalake.errors import UserError
 from dynalake.screen import Screen
 
 if TYPE_CHECKING:
+    from dynalake.jobs.parity import Scope
     from dynalake.pipeline import Pipeline
     from expectations.parity import Difference, ParityResult
+    from ingest.repair import RepairReport
 
 SAMPLE = 10
 """Differences shown on the screen; the file has them all."""
@@ -26,10 +31,42 @@ SAMPLE = 10
 
 def parity(
     name: Name,
+    sample: Annotated[
+        float | None,
+        typer.Option(help="Compare only about this share of both tables, in percent.", metavar="P"),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare only what changed in the source since: 90m, 6h, or a moment like 2026-01-31T08:00Z. "
+            "The stream reaches back 24 hours.",
+            metavar="T",
+        ),
+    ] = None,
+    source_export: Annotated[
+        str | None,
+        typer.Option(
+            help="A DynamoDB export of the source table, instead of a scan.", metavar="FOLDER|s3://…"
+        ),
+    ] = None,
+    lake_export: Annotated[
+        str | None,
+        typer.Option(help="A DynamoDB export of the lake table, instead of a scan.", metavar="FOLDER|s3://…"),
+    ] = None,
+    snapshot: Annotated[
+        Path | None, typer.Option(help="Compare a snapshot, instead of the lake table.", metavar="FILE")
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what differs, and compare again.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write every difference, as JSON lines; NAME.parity.jsonl if not given."),
     ] = None,
+    spark_sql: Annotated[
+        bool,
+        typer.Option(
+            "--spark-sql", help="Print the comparison of two exports as SQL for Spark, and do nothing."
+        ),
+    ] = False,
     dry_run: DryRun = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
@@ -39,22 +76,48 @@ def parity(
     A row that differs is looked at again before it counts, so rows in flight raise no alarm. Exit code 0 if both
     are the same, 1 if not.
 
-    Example: `dynalake parity orders`, then `dynalake repair orders --from orders.parity.jsonl`
+    Examples: `dynalake parity orders`, then `dynalake repair orders --from orders.parity.jsonl`;
+    `dynalake parity orders --since 6h --repair`
     """
     from dynalake.costs import estimate
+    from dynalake.jobs.parity import Scope
 
     screen = Screen(as_json=as_json)
     pipeline = open_set_up(name, config)
+    if snapshot and lake_export:
+        raise UserError("--snapshot and --lake-export both take the lake table's place: give one of them")
+    if snapshot and snapshot.suffix != ".duckdb":
+        raise UserError(f"{snapshot} is no snapshot: its name must end in .duckdb")
+    if spark_sql:
+        _print_spark_sql(screen, pipeline, source_export, lake_export)
+        return
+    scope = Scope(
+        source=source_export,
+        lake=str(snapshot) if snapshot else lake_export,
+        percent=sample,
+        since_ms=_moment(since, pipeline.now_ms()) if since else None,
+    )
+    scope.check(pipeline.now_ms())
     source = pipeline.source_table
-    cost = estimate(source.approximate_rows, source.approximate_bytes, scans=2, writes=False)
+    share = sample / 100 if sample else 1.0
+    scans = (source_export is None) + (snapshot is None and lake_export is None)
+    cost = estimate(
+        round(source.approximate_rows * share),
+        round(source.approximate_bytes * share),
+        scans=scans,
+        writes=False,
+    )
     screen.say(f"parity of {source.name} and its lake table: {cost.sentence()}")
     if dry_run:
         screen.answer({"pipeline": name, "estimate": dataclasses.asdict(cost)})
         return
     report = out or Path(f"{name}.parity.jsonl")
-    with _replacing(report) as file:
-        result = _compare(screen, pipeline)
-        file.writelines(json.dumps(_as_line(each)) + "\n" for each in result.differences)
+    before = result = _compare_into(report, screen, pipeline, scope)
+    mended = None
+    if repair and not result.exact:
+        _show(screen, result)
+        mended = _mend(screen, pipeline, report)
+        result = _compare_into(report, screen, pipeline, scope)
     health = pipeline.health()
     screen.answer(
         {
@@ -64,12 +127,21 @@ def parity(
             "differences": str(report),
             "complete": health.complete,
             "gaps": [gap.detail for gap in health.gaps],
+            **({"before": summary(before), "repair": dataclasses.asdict(mended)} if mended else {}),
+            **({"sample_percent": sample} if sample else {}),
+            **({"at_most": _at_most(result)} if sample else {}),
         }
     )
     _show(screen, result)
+    if sample and result.exact:
+        screen.say(
+            f"a sample of {result.source_rows:,} rows: at most {_at_most(result):.4%} of all differ (95 %)"
+        )
     for gap in health.gaps:
         screen.say(f"GAP: {gap.detail}")
     if not result.exact:
+        if health.state != "caught up":
+            screen.say(f"the pipeline is {health.state}: what differs may still be on its way")
         screen.say(f"every difference is in {report}; mend them with: dynalake repair {name} --from {report}")
         raise typer.Exit(1)
 
@@ -92,19 +164,20 @@ def repair(
     screen = Screen(as_json=as_json)
     pipeline = open_set_up(name, config)
     began = pipeline.now_ms()
-    differences = (
-        list(_read(from_)) if from_ else [_as_line(each) for each in _compare(screen, pipeline).differences]
-    )
-    keys = [line["source_key"] for line in differences if line["source_key"]]
-    with screen.progress("repair", len(keys)) as bar:
-        report = pipeline.repair(keys, lambda done: bar.at(done.asked))
+    with tempfile.TemporaryDirectory() as folder:
+        file = from_ or Path(folder) / "differences.jsonl"
+        if from_ is None:
+            _compare_into(file, screen, pipeline)
+        differences = sum(1 for _ in _read(file))
+        keys = sum(line["source_key"] is not None for line in _read(file))
+        report = _mend(screen, pipeline, file, keys)
     after = None if from_ else _compare(screen, pipeline)
     closed = pipeline.health_store.close_gaps("repair", began) if after and after.exact else []
     screen.answer(
         {
             "pipeline": name,
             "repair": dataclasses.asdict(report),
-            "unknown_source_key": len(differences) - len(keys),
+            "unknown_source_key": differences - keys,
             "after": summary(after) if after else None,
             "gaps_closed": [gap.detail for gap in closed],
         }
@@ -113,9 +186,9 @@ def repair(
         f"{report.asked:,} rows: {report.written:,} written, {report.deleted:,} deleted, {report.overtaken:,} left to "
         f"the stream, {report.absent:,} on neither side, {report.refused:,} refused"
     )
-    if len(keys) < len(differences):
+    if keys < differences:
         screen.say(
-            f"{len(differences) - len(keys):,} rows are only in the lake and their keys are hashed, so the source "
+            f"{differences - keys:,} rows are only in the lake and their keys are hashed, so the source "
             "cannot be asked for them"
         )
     if after:
@@ -135,15 +208,60 @@ def summary(result: ParityResult) -> dict[str, Any]:
     }
 
 
-def _compare(screen: Screen, pipeline: Pipeline) -> ParityResult:
-    read = {"source": 0, "lake": 0}
-    with screen.progress("rows compared", 2 * pipeline.source_table.approximate_rows or None) as bar:
+def _at_most(result: ParityResult) -> float:
+    """The share that differs at most, with 95 % confidence, where a sample of n rows had no difference: 3 / n.
+
+    Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249 (1983).
+    """
+    return min(1.0, 3 / result.source_rows) if result.source_rows and result.exact else 1.0
+
+
+def _mend(screen: Screen, pipeline: Pipeline, file: Path, keys: int | None = None) -> RepairReport:
+    """Mend the rows that a file of differences names."""
+    with screen.progress("repair", keys) as bar:
+        return pipeline.repair(
+            (line["source_key"] for line in _read(file) if line["source_key"]),
+            lambda done: bar.at(done.asked),
+        )
+
+
+def _compare_into(path: Path, screen: Screen, pipeline: Pipeline, scope: Scope | None = None) -> ParityResult:
+    """Compare, and write every difference to a file."""
+    with _replacing(path) as file:
+
+        def write(difference: Difference) -> None:
+            file.write(json.dumps(_as_line(difference)) + "\n")
+
+        return _compare(screen, pipeline, scope, write)
+
+
+def _moment(text: str, now_ms: int) -> int:
+    """Epoch milliseconds of `6h`, or of a moment in ISO form; without a zone it is UTC."""
+    match = re.fullmatch(r"(\d+)([smhd])", text)
+    if match:
+        return now_ms - int(match[1]) * 1000 * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"--since {text!r} is neither like 90m or 6h nor like 2026-01-31T08:00Z") from None
+    return round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)
+
+
+def _compare(
+    screen: Screen,
+    pipeline: Pipeline,
+    scope: Scope | None = None,
+    on_difference: Callable[[Difference], None] = lambda _: None,
+) -> ParityResult:
+    read = {"source": 0, "lake": 0, "again": 0}
+    total = 2 * pipeline.source_table.approximate_rows
+    with screen.progress("rows compared", total or None) as bar:
 
         def show(side: str, rows: int) -> None:
             read[side] = rows
-            bar.at(sum(read.values()))
+            bar.at(sum(read.values()), max(total, sum(read.values())) if total else None)
 
-        return pipeline.parity(on_progress=show)
+        return pipeline.parity(scope, on_progress=show, on_difference=on_difference)
 
 
 def _show(screen: Screen, result: ParityResult) -> None:
@@ -199,15 +317,33 @@ def _replacing(path: Path) -> Iterator[TextIO]:
 
 def _read(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    for number, text in enumerate(lines, 1):
-        try:
-            line = json.loads(text)
-            valid = isinstance(line["source_key"], dict | None)
-        except (ValueError, TypeError, KeyError):
-            valid = False
-        if not valid:
-            raise UserError(f"{path}, line {number}: is not what `dynalake parity` writes")
-        yield line
+        with path.open(encoding="utf-8") as lines:
+            for number, text in enumerate(lines, 1):
+                yield _line(text, f"{path}, line {number}")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UserError(f"{path} cannot be read: {reason}") from None
+
+
+def _line(text: str, where: str) -> Mapping[str, Any]:
+    try:
+        line = json.loads(text)
+        if isinstance(line["source_key"], dict | None):
+            return line  # type: ignore[no-any-return]
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise UserError(f"{where}: is not what `dynalake parity` writes")
+
+
+def _print_spark_sql(
+    screen: Screen, pipeline: Pipeline, source_export: str | None, lake_export: str | None
+) -> None:
+    from expectations.spark import parity_sql
+
+    if source_export is None or lake_export is None:
+        raise UserError("--spark-sql compares two exports: give --source-export and --lake-export")
+    if not pipeline.policy.lossless:
+        raise UserError("--spark-sql cannot apply a policy: compare the exports without it, on one machine")
+    statements = parity_sql(source_export, lake_export, pipeline.source_table.key_names)
+    screen.answer({"pipeline": pipeline.name, "statements": list(statements)})
+    screen.say(";\n\n".join(statements) + ";")

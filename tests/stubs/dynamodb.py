@@ -124,6 +124,9 @@ class StubDynamoDB:
     def get_item(self, **request: Any) -> dict[str, Any]:
         return self._call("get_item", request, self._get_item)
 
+    def batch_get_item(self, **request: Any) -> dict[str, Any]:
+        return self._call("batch_get_item", request, self._batch_get_item)
+
     def scan(self, **request: Any) -> dict[str, Any]:
         return self._call("scan", request, self._scan)
 
@@ -199,6 +202,18 @@ class StubDynamoDB:
             raise _invalid("GetItem", "The provided key element does not match the schema")
         item = table.get(request["Key"])
         return {} if item is None else {"Item": dict(item)}
+
+    def _batch_get_item(self, request: dict[str, Any]) -> dict[str, Any]:
+        """At most 100 keys, none twice, answers in another order; what is beyond `page_size` comes back unread."""
+        ((name, wanted),) = request["RequestItems"].items()
+        table, keys = self._table("BatchGetItem", {"TableName": name}), wanted["Keys"]
+        if len(keys) > 100 or len({table.identity(key) for key in keys}) < len(keys):
+            raise _invalid("BatchGetItem", "Too many items requested, or a key is there twice")
+        found = [table.get(key) for key in reversed(keys[: self.page_size])]
+        answer: dict[str, Any] = {"Responses": {name: [dict(item) for item in found if item is not None]}}
+        rest = keys[self.page_size :]
+        answer["UnprocessedKeys"] = {name: {**wanted, "Keys": rest}} if rest else {}
+        return answer
 
     def _scan(self, request: dict[str, Any]) -> dict[str, Any]:
         table = self._table("Scan", request)

@@ -1,0 +1,238 @@
+"""From raw lines of DynamoDB JSON to a key and a 128-bit digest each, in native code.
+
+msgspec decodes a line into typed values and encodes it again with attributes, map members and set members in
+order: equal items give the same bytes, whatever order, spaces or escapes their lines had. What is left is
+numbers that are written in more than one way ("1.10" and "1.1"). DynamoDB itself always gives one, so such
+numbers are only looked for, by one regular expression over the whole batch; the few rows that have one are
+taken through `canonical_number`. DuckDB computes MD5 of the bytes while it stores them.
+
+MD5 is not asked to withstand an adversary here: two digests meet only under one and the same key, and two
+different items share one with odds of 2^-128.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import UNSET, UnsetType
+
+from expectations.errors import ParityError
+from lake.contract.numbers import canonical_number
+from lake.contract.rows import DELETED, METADATA
+from lake.errors import ContractError
+
+Item = Mapping[str, Mapping[str, Any]]
+Pages = Iterable[Sequence[bytes]]
+"""Pages of raw lines, an item a line, without line ends."""
+
+BATCH_ROWS: Final = 5_000
+BATCH_BYTES: Final = 8 << 20
+"""A batch ends at whichever comes first: this bounds the memory, since an item's JSON may have megabytes."""
+
+
+class Value(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """One attribute value: just one of DynamoDB's ten type tags is set."""
+
+    S: str | UnsetType = UNSET
+    N: str | UnsetType = UNSET
+    M: dict[str, Value] | UnsetType = UNSET
+    L: list[Value] | UnsetType = UNSET
+    BOOL: bool | UnsetType = UNSET
+    NULL: bool | UnsetType = UNSET
+    B: str | UnsetType = UNSET
+    SS: set[str] | UnsetType = UNSET
+    NS: set[str] | UnsetType = UNSET
+    BS: set[str] | UnsetType = UNSET
+
+
+_TYPED: Final = msgspec.json.Decoder(dict[str, Value])
+_PLAIN: Final = msgspec.json.Decoder(dict[str, dict[str, Any]])
+_ORDERED: Final = msgspec.json.Encoder(order="deterministic")
+
+_ODD_NUMBER: Final = (
+    r'"N(?:S":\[(?:"[^"]*",)*|":)"'
+    r'(?:[^"]*[^0-9.\-"][^"]*|-?0[0-9][^"]*|-0?|-?\.[^"]*|[^"]*\.(?:[^"]*0)?)"'
+)
+"""A number that is not written as `canonical_number` writes it: an exponent, a plus, a leading or a trailing
+zero, a bare point, minus zero, or no number at all. A quote inside a text is escaped, so `"N":"` is never a text."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some rows of one side.
+
+    Attributes:
+        keys: the keys as the lake has them, canonical JSON text.
+        texts: the canonical JSON text of the items, after policy, without metadata.
+        source_keys: the keys as the source has them; None where they are the same.
+        tombstones: rows left out because they say that an item is deleted.
+    """
+
+    keys: pa.StringArray
+    texts: pa.StringArray
+    source_keys: list[str | None] | None
+    tombstones: int
+
+
+@dataclass(slots=True)
+class _Texts:
+    """Texts one after the other, as Arrow wants them, without a Python object each."""
+
+    buffer: bytearray = field(default_factory=bytearray)
+    ends: list[int] = field(default_factory=lambda: [0])
+
+    def add(self, value: Any) -> None:
+        _ORDERED.encode_into(value, self.buffer, -1)
+        self.ends.append(len(self.buffer))
+
+    def array(self) -> pa.StringArray:
+        offsets = pa.py_buffer(np.array(self.ends, dtype=np.int32))
+        return pa.StringArray.from_buffers(len(self.ends) - 1, offsets, pa.py_buffer(self.buffer))
+
+
+def digest_batches(
+    pages: Pages,
+    side: str,
+    key: Sequence[str],
+    policy: Callable[[Item], Item] | None = None,
+    *,
+    metadata: bool = False,
+    wrapper: str | None = None,
+) -> Iterator[Batch]:
+    """The rows of one side, in batches that are ready to be digested and stored.
+
+    Args:
+        pages: raw lines.
+        side: what to call the lines in an error.
+        key: the names of the key attributes.
+        policy: what the lake may see of an item; None where every item passes unchanged.
+        metadata: whether these are lake rows: tombstones and metadata are left out.
+        wrapper: where a line is not the item but `{"Item": item}`: that name.
+
+    Raises:
+        ParityError: a line is no item in DynamoDB JSON, or an item lacks its key.
+    """
+    rows = _Rows(tuple(key), policy, metadata, wrapper)
+    number = 1
+    for lines in _rebatched(pages):
+        yield _batch(lines, rows, number, side)
+        number += len(lines)
+
+
+def _batch(lines: Sequence[bytes], rows: _Rows, first: int, side: str) -> Batch:
+    keys, texts, source_keys = _Texts(), _Texts(), list[str | None]()
+    live: list[int] = []
+    try:
+        for at, line in enumerate(lines):
+            item = rows.item(line)
+            if item is not None:
+                names = rows.key_of(item)
+                keys.add(names)
+                texts.add(item)
+                live.append(at)
+                if rows.policy is not None:
+                    source_keys.append(rows.source_key(line, names))
+        text = texts.array()
+        odd = pc.match_substring_regex(text, _ODD_NUMBER)
+        if pc.any(odd).as_py():
+            exact = _Texts()
+            for at, is_odd in zip(live, odd.to_pylist(), strict=True):
+                item = rows.item(lines[at]) or {}
+                rows.key_of(item)
+                exact.add(_with_canonical_numbers(item) if is_odd else item)
+            text = exact.array()
+    except KeyError as error:
+        raise ParityError(f"line {first + at} of {side}: an item lacks its key attribute {error}") from None
+    except (msgspec.MsgspecError, ContractError, UnicodeDecodeError) as error:
+        raise ParityError(f"line {first + at} of {side} is not an item in DynamoDB JSON: {error}") from None
+    return Batch(keys.array(), text, source_keys if rows.policy is not None else None, len(lines) - len(live))
+
+
+class _Rows:
+    """How a line becomes an item and its key."""
+
+    def __init__(
+        self,
+        key: tuple[str, ...],
+        policy: Callable[[Item], Item] | None,
+        metadata: bool,
+        wrapper: str | None,
+    ) -> None:
+        self.policy = policy
+        self._key = key
+        self._metadata = metadata
+        self._wrapper = wrapper
+        self._typed = msgspec.json.Decoder(dict[str, dict[str, Value]]) if wrapper else _TYPED
+        self._plain = msgspec.json.Decoder(dict[str, dict[str, dict[str, Any]]]) if wrapper else _PLAIN
+
+    def item(self, line: bytes) -> dict[str, Value] | None:
+        """What the lake may see of an item, or has of it; None for a tombstone."""
+        if self.policy is not None:
+            return msgspec.convert(self.policy(self._unwrapped(self._plain, line)), dict[str, Value])
+        item: dict[str, Value] = self._unwrapped(self._typed, line)
+        if self._metadata:
+            if DELETED in item:
+                return None
+            for name in METADATA:
+                item.pop(name, None)
+        return item
+
+    def key_of(self, item: dict[str, Value]) -> dict[str, Value]:
+        """The key attributes, their numbers in canonical form from now on."""
+        names = {}
+        for name in self._key:
+            value = item[name]
+            if value.N is not UNSET:
+                value.N = canonical_number(value.N)
+            names[name] = value
+        return names
+
+    def source_key(self, line: bytes, names: dict[str, Value]) -> str | None:
+        """The key as the source has it, as canonical text; None where it is the same."""
+        whole = self._unwrapped(self._plain, line)
+        source = self.key_of(msgspec.convert({name: whole[name] for name in self._key}, dict[str, Value]))
+        return None if source == names else _ORDERED.encode(source).decode()
+
+    def _unwrapped(self, decoder: Any, line: bytes) -> Any:
+        found = decoder.decode(line)
+        return found[self._wrapper] if self._wrapper else found
+
+
+def _with_canonical_numbers(item: dict[str, Value]) -> dict[str, Value]:
+    for value in item.values():
+        _canonise(value)
+    return item
+
+
+def _canonise(value: Value) -> None:
+    if value.N is not UNSET:
+        value.N = canonical_number(value.N)
+    elif value.NS is not UNSET:
+        value.NS = {canonical_number(number) for number in value.NS}
+    elif value.M is not UNSET:
+        for member in value.M.values():
+            _canonise(member)
+    elif value.L is not UNSET:
+        for element in value.L:
+            _canonise(element)
+
+
+def _rebatched(pages: Pages) -> Iterator[list[bytes]]:
+    """The lines again, in batches of a size that suits the engine."""
+    batch: list[bytes] = []
+    size = 0
+    for page in pages:
+        for line in page:
+            batch.append(line)
+            size += len(line)
+            if len(batch) == BATCH_ROWS or size >= BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dynalake.cli import analyse, check, demonstrate, replicate, set_up, stacks
+from dynalake.cli import analyse, check, demonstrate, operate, replicate, set_up, stacks
 
 app = typer.Typer(
     name="dynalake",
@@ -24,6 +24,7 @@ for command in (
     set_up.setup,
     stacks.deploy,
     stacks.remove,
+    operate.doctor,
     replicate.backfill,
     replicate.run,
     replicate.status,

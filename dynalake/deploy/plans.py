@@ -76,7 +76,7 @@ class Deployment:
                 "the function says to become the lake's writer; `dynalake init` draws one, or take the output of "
                 "`openssl rand -hex 16`"
             )
-        self._external_id = external_id
+        self.external_id = external_id
 
     def function_role_arn(self) -> str:
         """The ARN of the function's role, whether it exists or not."""
@@ -118,7 +118,7 @@ class Deployment:
             "CatalogueTableName": self.config.catalogue_table,
             "CheckpointTableName": self.config.checkpoint_table,
             "FunctionRoleArn": self.function_role_arn(),
-            "ExternalId": self._external_id,
+            "ExternalId": self.external_id,
             "LakeTable": "make" if makes_table else "existing",
         }
         for (name, type_), attribute in names.items():
@@ -150,14 +150,14 @@ class Deployment:
             "PipelineName": self.pipeline,
             "StreamArn": stream_arn,
             "KeyAttributes": json.dumps(list(key_names), ensure_ascii=False),
-            "Policy": self._policy(),
+            "Policy": self.policy(),
             "HashKeySecretArn": self._hash_key_secret(),
             "LakeTableName": self.config.lake_table,
             "CatalogueTableName": self.config.catalogue_table,
             "CheckpointTableName": self.config.checkpoint_table,
             "LakeRegion": self.config.lake.region,
             "LakeRoleArn": self.writer_role_arn(),
-            "ExternalId": self._external_id,
+            "ExternalId": self.external_id,
             "MaxWcu": f"{self.config.max_wcu:g}" if self.config.max_wcu else "",
             "CodeBucket": code[0],
             "CodeKey": code[1],
@@ -192,7 +192,12 @@ class Deployment:
         bucket, prefix = bucket_of(self.config.quarantine)
         return bucket, prefix.strip("/")
 
-    def _policy(self) -> str:
+    def policy(self) -> str:
+        """The policy as the function gets it.
+
+        Raises:
+            DeployError: it is too long for a function.
+        """
         text = json.dumps(
             self.config.model_dump(mode="json")["policy"], ensure_ascii=False, separators=(",", ":")
         )
@@ -207,7 +212,7 @@ class Deployment:
         kind, _, name = self.config.hash_key.partition(":")
         if kind == "secretsmanager":
             return name
-        if "hash" in self._policy():
+        if "hash" in self.policy():
             raise DeployError(
                 f"the policy hashes, and hash_key is {self.config.hash_key!r}: a function takes its key from Secrets "
                 "Manager in the source account, so that it stands in no template; write "

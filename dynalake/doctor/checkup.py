@@ -1,0 +1,170 @@
+"""One prerequisite, and running them all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, Literal
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from dynalake.aws import Account
+from dynalake.config import PipelineConfig
+from dynalake.errors import UserError
+from dynalake.pipeline import Pipeline
+from ingest.errors import IngestError
+from lake.errors import LakeError
+
+Verdict = Literal["pass", "fail", "skip"]
+
+DENIED: Final = frozenset(
+    {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was found of one prerequisite.
+
+    Attributes:
+        side: "source" or "lake".
+        what: the prerequisite.
+        verdict: "skip" where it could not be looked at, or does not apply.
+        detail: what was found.
+        remedy: what to do, where it failed.
+    """
+
+    side: str
+    what: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+
+
+class FailedError(Exception):
+    """A prerequisite is not met."""
+
+    def __init__(self, detail: str, remedy: str) -> None:
+        """Say what was found, and what to do."""
+        super().__init__(detail)
+        self.detail = detail
+        self.remedy = remedy
+
+
+class SkippedError(Exception):
+    """A prerequisite cannot be looked at, or does not apply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prerequisite:
+    """One prerequisite.
+
+    Attributes:
+        side: whose account is asked.
+        what: what it is called.
+        look: gives what was found; raises FailedError or SkippedError.
+    """
+
+    side: Literal["source", "lake"]
+    what: str
+    look: Callable[[], str]
+
+
+@dataclass
+class Patient:
+    """The pipeline that is looked at.
+
+    Attributes:
+        name: the pipeline's name.
+        config: its configuration.
+        source: the source account, or why it cannot be opened.
+        lake: the lake account, likewise.
+        environment: the process's environment, where the policy's hash key may be.
+    """
+
+    name: str
+    config: PipelineConfig
+    source: Account | UserError
+    lake: Account | UserError
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def account(self, side: str) -> Account:
+        """A side's account.
+
+        Raises:
+            SkippedError: it cannot be opened.
+        """
+        account = self.source if side == "source" else self.lake
+        if isinstance(account, UserError):
+            raise SkippedError(f"needs the {side} account's credentials")
+        return account
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The pipeline over the accounts that are at hand."""
+        source = self.account("source")
+        lake = source if isinstance(self.lake, UserError) else self.lake
+        return Pipeline(self.name, self.config, source, lake, environment=self.environment)
+
+    @cached_property
+    def source_description(self) -> Mapping[str, Any]:
+        """The source table, as DescribeTable gives it.
+
+        Raises:
+            SkippedError: it cannot be described; its own check says why.
+        """
+        try:
+            answer = self.account("source").dynamodb().describe_table(TableName=self.config.source.table)
+        except ClientError:
+            raise SkippedError("needs the source table") from None
+        return answer["Table"]
+
+    @cached_property
+    def lake_description(self) -> Mapping[str, Any]:
+        """The lake table, likewise."""
+        try:
+            answer = self.account("lake").dynamodb().describe_table(TableName=self.config.lake_table)
+        except ClientError:
+            raise SkippedError("needs the lake table") from None
+        return answer["Table"]
+
+    @property
+    def is_deployed(self) -> bool:
+        """Whether a function shall replicate it, and not a worker."""
+        return self.config.deploy.external_id is not None
+
+
+def check_up(patient: Patient) -> Iterator[Check]:
+    """Look at each prerequisite, in the order in which they build on one another."""
+    from dynalake.doctor.functions import of_functions
+    from dynalake.doctor.tables import of_tables
+
+    for prerequisite in (*of_tables(patient), *of_functions(patient)):
+        yield _look(prerequisite)
+
+
+def _look(prerequisite: Prerequisite) -> Check:
+    side, what = prerequisite.side, prerequisite.what
+    try:
+        return Check(side, what, "pass", prerequisite.look())
+    except FailedError as failed:
+        return Check(side, what, "fail", failed.detail, failed.remedy)
+    except SkippedError as skipped:
+        return Check(side, what, "skip", str(skipped))
+    except (UserError, IngestError, LakeError) as error:
+        # These say the remedy themselves, behind the colon.
+        detail, _, remedy = str(error).partition(": ")
+        return Check(side, what, "fail", detail, remedy)
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in DENIED:
+            return Check(side, what, "skip", f"these credentials may not look ({error.operation_name})")
+        return Check(
+            side, what, "fail", f"{error.operation_name} is refused ({code})", "see the AWS documentation"
+        )
+    except BotoCoreError as error:
+        return Check(
+            side, what, "fail", f"AWS cannot be asked: {error}", f"check {side}.region and the network"
+        )

@@ -48,6 +48,9 @@ BACKOFF_BASE_S: Final = 0.05
 BACKOFF_CAP_S: Final = 5.0
 """Full jitter between 0 and min(cap, base * 2^attempt) (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
 
+_ATTEMPTS_TO_THE_CAP: Final = 16
+"""Doubling for longer changes nothing, and after a thousand attempts, an hour, it would overflow."""
+
 _TOO_LARGE: Final = "item size has exceeded"
 _OTHER_KEY_SCHEMA: Final = ("key element does not match", "type mismatch for key", "missing the key")
 """What DynamoDB says to an item whose key is not the table's: then no row would ever fit."""
@@ -177,7 +180,7 @@ class Applier:
             if outcome is not Outcome.FAILED:
                 return Result(change, outcome, reason, throttled)
             throttled += 1
-            pause = self._random.uniform(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**throttled))
+            pause = self._random.uniform(0, longest_pause_s(throttled))
             if pause >= remaining_s():
                 return Result(change, Outcome.FAILED, reason, throttled)
             self._sleep(pause)
@@ -216,6 +219,11 @@ class Applier:
             self._limit.spend(_UNITS_OF_A_REFUSED_WRITE)
             raise
         self._limit.spend(units)
+
+
+def longest_pause_s(attempts: int) -> float:
+    """The upper bound of the pause after so many attempts that failed, seconds."""
+    return min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(attempts, _ATTEMPTS_TO_THE_CAP))
 
 
 def condition(change: Change) -> dict[str, Any]:

@@ -68,6 +68,15 @@ class _Plan:
     began_at: int
     segments: int
 
+    @property
+    def entry(self) -> str:
+        """What its segments' entries begin with.
+
+        Each plan has its own, since a checkpoint that an earlier, killed run had under way may land late: it
+        must not count as a segment of this one.
+        """
+        return f"{_PLAN}/{self.began_at}/{self.segments}"
+
 
 class Backfill:
     """One pipeline's backfill by scan."""
@@ -143,7 +152,7 @@ class Backfill:
 
         for page in scan.pages(starts) if starts else ():
             self._fill(page, totals)
-            self._save(page)
+            self._save(plan, page)
             units += page.read_units
             done += page.last_key is None
             on_progress(report())
@@ -202,7 +211,7 @@ class Backfill:
 
     def _starts(self, plan: _Plan) -> dict[int, Mapping[str, Any] | None]:
         starts: dict[int, Mapping[str, Any] | None] = dict.fromkeys(range(plan.segments))
-        for entry, item in self._checkpoints.entries(f"{_PLAN}/"):
+        for entry, item in self._checkpoints.entries(f"{plan.entry}/"):
             segment = int(entry.rpartition("/")[2])
             if "last_key" in item:
                 starts[segment] = json.loads(item["last_key"]["S"])
@@ -210,9 +219,9 @@ class Backfill:
                 del starts[segment]
         return starts
 
-    def _save(self, page: Page) -> None:
+    def _save(self, plan: _Plan, page: Page) -> None:
         content = {"last_key": {"S": json.dumps(page.last_key)}} if page.last_key else {}
-        self._checkpoints.put(f"{_PLAN}/{page.segment}", content)
+        self._checkpoints.put(f"{plan.entry}/{page.segment}", content)
 
     def _end(self, plan: _Plan) -> None:
         self._checkpoints.put(_PLAN, {**self._plan_content(plan), "ended_at": {"N": str(self._now_ms())}})

@@ -5,7 +5,7 @@ In the checkpoint table, in the lake account, so that another host can take over
     pipeline  S   the lake table (partition key)
     entry     S   "stream"                          which stream is being read, and since when
                   "shard/<stream label>/<shard id>"  the last sequence number that was delivered, or "finished"
-                  "backfill" and "backfill/<segment>"
+                  "backfill" and "backfill/<began at>/<segments>/<segment>"
                   "health" and "gap/<id>"            see `lake.contract.health`
 
 A checkpoint is written after what it covers was applied, never before. One that is old costs a redelivery.

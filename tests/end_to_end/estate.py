@@ -77,6 +77,7 @@ class Estate:
         """Make the shared tables and the quarantine bucket; `code` is the function's zip."""
         self.aws = aws
         self.code = code
+        self._administrators: dict[str, tuple[str, str]] = {}
         ensure_shared_tables(self.lake_dynamodb, CATALOGUE, CHECKPOINTS)
         self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
 
@@ -120,6 +121,11 @@ class Estate:
 
     def administrator(self, account: str) -> tuple[str, str]:
         """The access key of a user who may do everything that is his account's to allow."""
+        if account not in self._administrators:
+            self._administrators[account] = self._make_administrator(account)
+        return self._administrators[account]
+
+    def _make_administrator(self, account: str) -> tuple[str, str]:
         iam = self.aws.client("iam", account)
         iam.create_user(UserName="administrator")
         everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
@@ -137,7 +143,7 @@ class Pipeline:
         estate: Estate,
         name: str,
         *,
-        without: Permission | None = None,
+        without: Callable[[Permission], bool] = lambda _: False,
         trusted: str | None = None,
         demanded: str | None = None,
         environment: Mapping[str, str] | None = None,
@@ -147,7 +153,7 @@ class Pipeline:
         Args:
             estate: where.
             name: of the pipeline, and of all that is its own.
-            without: a permission that is left out.
+            without: says of each permission whether it is left out.
             trusted: the ARN which the lake's role trusts; that of the function's role if None.
             demanded: the ExternalId which the lake's role demands; that which the function says if None.
             environment: more variables of the function.
@@ -172,19 +178,19 @@ class Pipeline:
         )
         return str(table["TableDescription"]["LatestStreamArn"])
 
-    def _make_roles(self, without: Permission | None, trusted: str | None, demanded: str) -> str:
+    def _make_roles(self, without: Callable[[Permission], bool], trusted: str | None, demanded: str) -> str:
         wanted = source_permissions(self.name, self.stream_arn, self.lake_role_arn)
         function_role = self._estate.role(
             SOURCE,
             f"{self.name}-function",
             _trust(LAMBDA_SERVICE),
-            [permission for permission in wanted if permission != without],
+            [permission for permission in wanted if not without(permission)],
         )
         self._estate.role(
             LAKE,
             self.lake_role,
             _trust({"AWS": trusted or function_role}, {"StringEquals": {"sts:ExternalId": demanded}}),
-            [permission for permission in lake_permissions(self.lake_table) if permission != without],
+            [permission for permission in lake_permissions(self.lake_table) if not without(permission)],
         )
         return function_role
 
@@ -279,18 +285,23 @@ class Pipeline:
             for entry in found
         }
 
-    def records(self) -> list[Mapping[str, Any]]:
-        """All records of the source's stream, as Lambda delivers them."""
+    def iterator(self) -> str:
+        """An iterator at the beginning of the source's stream, which has one shard here."""
         streams = self._estate.source_streams
-        shards = streams.describe_stream(StreamArn=self.stream_arn)["StreamDescription"]["Shards"]
-        found: list[Mapping[str, Any]] = []
-        for shard in shards:
-            iterator = streams.get_shard_iterator(
+        (shard,) = streams.describe_stream(StreamArn=self.stream_arn)["StreamDescription"]["Shards"]
+        return str(
+            streams.get_shard_iterator(
                 StreamArn=self.stream_arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
             )["ShardIterator"]
-            while (page := streams.get_records(ShardIterator=iterator))["Records"]:
-                found += page["Records"]
-                iterator = page["NextShardIterator"]
+        )
+
+    def records(self) -> list[Mapping[str, Any]]:
+        """All records of the source's stream, as Lambda delivers them."""
+        found: list[Mapping[str, Any]] = []
+        iterator = self.iterator()
+        while (page := self._estate.source_streams.get_records(ShardIterator=iterator))["Records"]:
+            found += page["Records"]
+            iterator = page["NextShardIterator"]
         event: list[Mapping[str, Any]] = lambda_event(found, self.stream_arn)["Records"]
         return event
 
@@ -317,12 +328,12 @@ class Answer:
         return not self.error and self.payload == {"batchItemFailures": []}
 
 
-def eventually(holds: Callable[[], object], aws: Ministack) -> float:
+def eventually(holds: Callable[[], object], aws: Ministack, within_s: float = DEADLINE_S) -> float:
     """Wait until it holds; the seconds that took."""
     began = time.monotonic()
     while not holds():
-        if time.monotonic() - began > DEADLINE_S:
-            raise AssertionError(f"not within {DEADLINE_S:.0f} s; the server's log ends:\n{aws.tail()}")
+        if time.monotonic() - began > within_s:
+            raise AssertionError(f"not within {within_s:.0f} s; the server's log ends:\n{aws.tail()}")
         time.sleep(POLL_S)
     return time.monotonic() - began
 

@@ -77,6 +77,8 @@ EPOCH_MS: Final = 1_795_478_400_000
 MAX_ATTRIBUTE: Final = 400 * 1024 - 30
 """Of an item that fits in the source, and with the metadata does not fit in the lake."""
 
+_LARGE: Final = "x" * MAX_ATTRIBUTE
+
 
 class DivergedError(AssertionError):
     """A run broke a promise."""
@@ -218,6 +220,10 @@ class _Walker:
             return True
         return (reading.after, reading.iterator is None) != passed
 
+    def end(self) -> None:
+        for shard_id in list(self._worker._passed):
+            self._worker._save(shard_id, finished=False)
+
     def say(self) -> None:
         self._worker.on_state(caught_up=False)
 
@@ -229,8 +235,13 @@ class World:
         """`strict`: every write must raise its row's version, too, and no row may be taken away."""
         self.random = Random(seed)
         self._strict = strict
-        self._interleave = self.random.choice((0.0, 0.1, 0.2))
+        self._interleave = self.random.choice((0.0, 0.1, 0.2, 0.4))
         self._faults = self.random.choice((0.0, 0.03, 0.2))
+        self._budgets = self.random.choice(((60.0,), (0.05, 0.3, 60.0), (0.3,)))
+        self._zeal: dict[str, float] = {}
+        """How eager each actor is in this run: runs differ, so that rare meetings are common in some."""
+        self._hot: set[str] = set()
+        """Lake rows whose partition takes no writes at the moment."""
         self.trace: list[str] = []
         self._now_ms = EPOCH_MS
         self._depth = 0
@@ -259,7 +270,7 @@ class World:
         self.source = StubDynamoDB(validate=False, page_size=2)
         self.lake = StubDynamoDB(validate=False, page_size=3)
         self.streams = StubStreams(
-            page_size=self.random.choice((1, 3, 20)), clock=self.monotonic, check=False
+            page_size=self.random.choice((1, 5, 20)), clock=self.monotonic, check=False
         )
         self.stream = self._new_stream()
         self.source_table = self.source.create_table(SOURCE, {"pk": "S"})
@@ -318,7 +329,7 @@ class World:
     def act(self) -> None:
         """One step of one actor."""
         actors: list[tuple[int, Callable[[], None]]] = [
-            (self._writing, self._write),
+            (self._writing, self._write_some),
             (20, self._walk),
             (5, self._redeliver),
             (4, self._backfill),
@@ -327,21 +338,33 @@ class World:
             (5, self._land),
             (3, self._reshape),
             (5, self._pass_time),
+            (4, self._heat_or_cool),
         ]
         if self._depth == 0:
             actors += [(2, self._operator), (2, self._replace_worker)]
             if self._ageing:
                 actors += [(4, self._a_day_passes), (3, self._switch_off_and_on)]
-        weights, steps = zip(*actors, strict=True)
+        steps = [step for _, step in actors]
+        weights = [weight * self._zeal_of(step.__name__) for weight, step in actors]
         (step,) = self.random.choices(steps, weights)
         self.trace.append(f"{'  ' * self._depth}{step.__name__}")
         with suppress(Killed, IngestError, *_AWS_ERRORS):
             step()
 
+    def _zeal_of(self, actor: str) -> float:
+        if actor not in self._zeal:
+            self._zeal[actor] = self.random.choice((0.2, 1.0, 1.0, 4.0))
+        return self._zeal[actor]
+
     def _on_call(self, call: Call) -> Fault | None:
         if self._calm:
             return None
         self._perhaps_others()
+        key = call.request["Item"].get("pk", {}).get("S") if call.operation == "put_item" else None
+        if key in self._hot:
+            if self.random.random() < 0.2:
+                self._hot.discard(key)
+            return Fault(throttled())
         if self.random.random() >= self._faults:
             return None
         writes = call.service == "dynamodb" and call.operation in ("put_item", "update_item", "delete_item")
@@ -380,6 +403,10 @@ class World:
         self.health.open_gap("before-the-stream", "not backfilled", "rows from before the stream")
         self.checkpoints.note_stream(StreamCheckpoint(self.stream.arn, self.now_ms()))
 
+    def _write_some(self) -> None:
+        for _ in range(self.random.choice((1, 1, 5))):
+            self._write()
+
     def _write(self) -> None:
         key = self.random.choice(self.keys)
         kind = self.random.random()
@@ -392,8 +419,8 @@ class World:
             item |= {"email": {"S": "a@example.org"}, "secret": {"BOOL": True}, "name": {"S": "Ada"}}
         if kind > 0.96:
             item["_lake_version"] = {"S": "9"}
-        elif kind > 0.93:
-            item["large"] = {"B": b"x" * MAX_ATTRIBUTE}
+        elif kind > 0.94:
+            item["large"] = {"S": _LARGE}
         self.source_table.put(item)
 
     def _walk(self) -> None:
@@ -406,6 +433,7 @@ class World:
             self._guarded(walker, walker.start)
         for _ in range(self.random.randint(2, 8)):
             self._guarded(walker, walker.step)
+            self._now_ms += self.random.choice((1, 500, 6000))  # so that checkpoints move now and then
         self._guarded(walker, walker.say)
 
     def _guarded(self, walker: _Walker, step: Callable[[], object]) -> None:
@@ -421,11 +449,15 @@ class World:
             walker.busy = False
 
     def _replace_worker(self) -> None:
+        """Killed, or ended cleanly."""
+        for walker in list(self._walkers):
+            if self.random.random() < 0.5:
+                self._guarded(walker, walker.end)
         self._walkers.clear()
 
     def process(self, replicator: Replicator, event: Mapping[str, Any]) -> BatchReport:
         """What a worker's or a Lambda's call is: now and then with too little time."""
-        until = self.monotonic() + self.random.choice((0.05, 0.3, 60.0))
+        until = self.monotonic() + self.random.choice(self._budgets)
         try:
             report = replicator.process(event, lambda: until - self.monotonic())
         except BaseException:
@@ -495,6 +527,14 @@ class World:
             self.streams.empty_answers += 1
         else:
             self.streams.rewind += 2
+
+    def _heat_or_cool(self) -> None:
+        """A partition of the lake table takes no writes for a while, whatever others do."""
+        if self._hot:
+            self._hot.clear()
+        else:
+            keys = self.random.sample(self.keys, self.random.randint(1, len(self.keys)))
+            self._hot = {self.policy.apply(key)["pk"]["S"] for key in keys}
 
     def _pass_time(self) -> None:
         self._now_ms += self.random.choice((1, 1000, 6000, 60_000))

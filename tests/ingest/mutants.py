@@ -5,7 +5,12 @@ Each takes pytest's monkeypatch and breaks one thing that the design calls neces
 
 from __future__ import annotations
 
+import functools
+import inspect
+import logging
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Final
 
 import pytest
@@ -31,6 +36,7 @@ from ingest.worker import Worker
 from lake.contract.health import Gap, GapKind
 from lake.contract.rows import Change, is_tombstone, version_of
 from lake.contract.versions import ABSENT, Version, read_over
+from tests.ingest import model
 
 Patch = pytest.MonkeyPatch
 _condition = ingest.apply.condition
@@ -101,13 +107,17 @@ def backfill_that_is_newest(patch: Patch) -> None:
 
 
 def backfill_checkpoint_before_its_page(patch: Patch) -> None:
-    fill = Backfill._fill
+    fill, save = Backfill._fill, Backfill._save
 
-    def save_first(self: Backfill, page: Page, totals: dict[str, int]) -> None:
-        self._save(page)
-        fill(self, page, totals)
+    def fill_later(self: Backfill, page: Page, totals: dict[str, int]) -> None:
+        self._later = functools.partial(fill, self, page, totals)  # type: ignore[attr-defined]
 
-    patch.setattr(Backfill, "_fill", save_first)
+    def save_first(self: Backfill, plan: Any, page: Page) -> None:
+        save(self, plan, page)
+        self._later()  # type: ignore[attr-defined]
+
+    patch.setattr(Backfill, "_fill", fill_later)
+    patch.setattr(Backfill, "_save", save_first)
 
 
 def repair_reads_the_source_first(patch: Patch) -> None:
@@ -314,3 +324,46 @@ def shard_finished_at_an_empty_answer(patch: Patch) -> None:
 
 
 CAUGHT: Final[Mapping[Callable[[Patch], None], int]] = {}
+"""A seed of `tests.ingest.model` in which the mutant breaks a promise; `python -m tests.ingest.mutants` finds them."""
+
+
+def all_mutants() -> list[Callable[[Patch], None]]:
+    """Every mutant of this module, in the order in which they are written."""
+    return [
+        found
+        for name, found in globals().items()
+        if callable(found)
+        and getattr(found, "__module__", "") == __name__
+        and not name.startswith("_")
+        and next(iter(inspect.signature(found).parameters), "") == "patch"
+    ]
+
+
+def is_caught(mutant: Callable[[Patch], None], seed: int) -> bool:
+    """Whether a run of this seed breaks a promise with the mutant at work."""
+    with pytest.MonkeyPatch.context() as patch:
+        mutant(patch)
+        try:
+            model.run(seed)
+        except model.DivergedError:
+            return True
+    return False
+
+
+def _first_seed(mutant: Callable[[Patch], None], most: int) -> int | None:
+    logging.disable(logging.CRITICAL)
+    return next((seed for seed in range(most) if is_caught(mutant, seed)), None)
+
+
+def main() -> None:
+    """Print the table above anew; mutants that no seed up to the limit catches are holes."""
+    most = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    mutants = all_mutants()
+    with ProcessPoolExecutor() as pool:
+        found = pool.map(functools.partial(_first_seed, most=most), mutants)
+        for mutant, seed in zip(mutants, found, strict=True):
+            print(f"    {mutant.__name__}: {seed},", flush=True)
+
+
+if __name__ == "__main__":
+    main()

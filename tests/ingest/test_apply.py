@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.apply import Applier, Outcome, condition
+from ingest.apply import BACKOFF_CAP_S, Applier, Outcome, condition, longest_pause_s
 from ingest.capacity import CapacityLimit
 from ingest.errors import LakeUnavailableError
 from lake.contract.rows import VERSION, Change
@@ -249,6 +249,18 @@ def test_when_one_is_refused_for_good_the_others_stop_trying() -> None:
     with pytest.raises(LakeUnavailableError):
         side.applier(in_flight=2).apply([put_change(f"k{n}", n) for n in range(100)])
     assert side.dynamodb.calls["put_item"] < 10
+
+
+def test_a_throttled_write_may_be_tried_for_hours() -> None:
+    """A backfill has no limit of time: two to the power of its attempts must not overflow."""
+    side = LakeSide()
+    side.dynamodb.hook = fails("put_item", throttled, times=1500)
+    (result,) = side.applier().apply([put_change("a", 1)])
+    assert result.outcome is Outcome.APPLIED
+    assert result.throttled == 1500
+    assert max(side.clock.slept) <= BACKOFF_CAP_S
+    assert longest_pause_s(1) == 0.1
+    assert longest_pause_s(10**6) == BACKOFF_CAP_S
 
 
 def limited(side: LakeSide, units: float) -> Applier:

@@ -224,6 +224,37 @@ def test_a_backfill_goes_on_after_a_kill_at_any_call(nth: int, effect: Any) -> N
     assert report.segments_done == report.segments == 2
 
 
+def test_a_killed_backfills_checkpoint_that_lands_late_is_not_another_ones() -> None:
+    """It would pass over a segment, or name one that the other has not."""
+    side = Sides(rows=5)
+
+    def hook(call: Call) -> Fault | None:
+        if call.operation == "put_item" and "last_key" in call.request["Item"]:
+            return None
+        if call.operation == "put_item" and call.request["Item"].get("entry", {}).get("S", "").endswith("/0"):
+            return Fault(Killed(), "later")
+        return None
+
+    side.dynamodb.hook = hook
+    with pytest.raises(Killed):
+        side.backfill()
+    side.dynamodb.hook = lambda _: None
+    side.clock.sleep(1)
+    for key in list(side.table.items):
+        del side.table.items[key]
+
+    def lands_after_the_new_plan_which_is_killed(_: Call) -> Fault | None:
+        side.dynamodb.land()
+        return Fault(Killed())
+
+    side.source.hook = lands_after_the_new_plan_which_is_killed
+    with pytest.raises(Killed):
+        side.backfill(restart=True)
+    side.source.hook = lambda _: None
+    assert side.backfill().resumed
+    assert side.shown() == side.expected()
+
+
 def test_a_backfill_that_goes_on_reads_no_finished_page_again() -> None:
     side = Sides(rows=12)
     whole = Sides(rows=12).backfill().read

@@ -26,13 +26,13 @@ class ExpressionError(Exception):
 
 def holds(expression: str, item: Item | None, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
     """Whether a condition holds for an item; an absent item has no attributes."""
-    _check_placeholders(expression, names, values)
+    _check_placeholders(expression, tuple(names), tuple(values))
     return _condition(expression)(item or {}, names, values)
 
 
 def assignments(expression: str, names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
     """What an update expression of the form `SET a = :a, #b = :b` assigns."""
-    _check_placeholders(expression, names, values)
+    _check_placeholders(expression, tuple(names), tuple(values))
     verb, _, rest = expression.strip().partition(" ")
     if verb != "SET":
         raise ExpressionError(f"unknown clause {verb!r}")
@@ -45,7 +45,8 @@ def assignments(expression: str, names: Mapping[str, str], values: Mapping[str, 
     return found
 
 
-def _check_placeholders(expression: str, names: Mapping[str, str], values: Mapping[str, Any]) -> None:
+@functools.cache
+def _check_placeholders(expression: str, names: tuple[str, ...], values: tuple[str, ...]) -> None:
     for given in (names, values):
         for placeholder in given:
             if not re.search(re.escape(placeholder) + r"\b", expression):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dynalake.aws import Account, open_account
 from dynalake.config import PipelineConfig
+from dynalake.jobs.changes import change_line
 from ingest.apply import IN_FLIGHT, Applier
 from ingest.backfill import Backfill, BackfillReport
 from ingest.capacity import CapacityLimit
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 
     from dynalake.jobs.parity import Scope
     from expectations.parity import Difference, ParityResult
-    from lake.snapshot import SnapshotReport
+    from lake.snapshot import SnapshotAbout, SnapshotReport
     from queries.ddl import Ddl
 
 DATABASE: Final = "lake"
@@ -228,6 +229,19 @@ class Pipeline:
     def source_streams(self) -> DynamoDBStreamsClient:
         """A DynamoDB Streams client of the source account."""
         return self._source.streams()
+
+    def lake_dynamodb(self) -> DynamoDBClient:
+        """A DynamoDB client of the lake account."""
+        return self._lake.dynamodb()
+
+    def lake_streams(self) -> DynamoDBStreamsClient:
+        """A DynamoDB Streams client of the lake account."""
+        return self._lake.streams()
+
+    @property
+    def clocks(self) -> Clocks:
+        """The clocks and the chance that jobs use."""
+        return self._clocks
 
     def now_ms(self) -> int:
         """The time of day, epoch milliseconds."""
@@ -432,7 +446,7 @@ class Pipeline:
             LakeTableError: the lake table is missing or has no stream.
             StreamError: the lake's stream cannot be read.
         """
-        from lake.snapshot import SnapshotAbout, build_snapshot
+        from lake.snapshot import build_snapshot
 
         started_at = self._clocks.now_ms()
         arn = lake_stream(self._lake.dynamodb(), self.config.lake_table)
@@ -442,7 +456,7 @@ class Pipeline:
 
             def take(records: Sequence[Mapping[str, Any]]) -> None:
                 with spooling:
-                    spool.writelines(_change_line(record) for record in records)
+                    spool.writelines(change_line(record) for record in records)
 
             tail = Tail(
                 StreamReader(self._lake.streams(), arn),
@@ -468,16 +482,8 @@ class Pipeline:
                     yield [line.rstrip(b"\n") for line in lines]
 
             def about() -> SnapshotAbout:
-                health = self.health()
-                return SnapshotAbout(
-                    lake_table=self.config.lake_table,
-                    source_table=self.config.source.table,
-                    watermark=positions.watermark if positions else "",
-                    complete=health.complete,
-                    gaps=tuple(gap.detail for gap in health.gaps),
-                    made_by="parallel scan, rolled forward from the lake table's stream",
-                    started_at=started_at,
-                    positions=positions,
+                return self.snapshot_about(
+                    positions, "parallel scan, rolled forward from the lake table's stream", started_at
                 )
 
             try:
@@ -493,6 +499,24 @@ class Pipeline:
                 )
             finally:
                 tail.stop()
+
+    def snapshot_about(
+        self, positions: StreamPositions | None, made_by: str, started_at: int
+    ) -> SnapshotAbout:
+        """What a snapshot of this pipeline tells of its origin, as things are now."""
+        from lake.snapshot import SnapshotAbout
+
+        health = self.health()
+        return SnapshotAbout(
+            lake_table=self.config.lake_table,
+            source_table=self.config.source.table,
+            watermark=positions.watermark if positions else "",
+            complete=health.complete,
+            gaps=tuple(gap.detail for gap in health.gaps),
+            made_by=made_by,
+            started_at=started_at,
+            positions=positions,
+        )
 
     def ddl_over_lake(self, database: str = DATABASE) -> Ddl:
         """Hive DDL over the lake table itself: the external table, and the view for analysts.
@@ -542,12 +566,6 @@ class Pipeline:
     def schema_history(self) -> list[Observation]:
         """What the catalogue knows of the pipeline's attributes."""
         return schema_history(self._lake.dynamodb(), self.config.catalogue_table, self.config.lake_table)
-
-
-def _change_line(record: Mapping[str, Any]) -> bytes:
-    body = record["dynamodb"]
-    image = "OldImage" if record["eventName"] == "REMOVE" else "NewImage"
-    return json.dumps({image: from_boto3(body[image])}).encode() + b"\n"
 
 
 def _joined(*parts: Ddl) -> Ddl:

@@ -37,6 +37,10 @@ class Screen:
         if not self.as_json:
             self._out.print(text, markup=False, soft_wrap=True)
 
+    def note(self, text: str) -> None:
+        """Print a line beside the answer, to standard error, with --json too."""
+        self._err.print(text, markup=False, soft_wrap=True)
+
     def heading(self, text: str) -> None:
         """Print the name of what comes next."""
         if not self.as_json:

@@ -4,6 +4,7 @@ LakeError
 ├── ContractError          a name, a version or a row breaks the lake table's contract
 ├── LakeTableError         the lake table or its companions cannot be made or are not as they must be
 ├── SnapshotError          a snapshot cannot be written, read or rolled forward
+│   └── SnapshotBusyError  somebody else is writing it just now
 ├── DecodeError            bytes that are not DynamoDB JSON, or that no column can hold
 └── ExportError            an export's target or format cannot be served
 """
@@ -23,6 +24,10 @@ class LakeTableError(LakeError):
 
 class SnapshotError(LakeError):
     """A snapshot cannot be written, read or rolled forward."""
+
+
+class SnapshotBusyError(SnapshotError):
+    """Somebody else is writing the snapshot just now; trying again will help."""
 
 
 class DecodeError(LakeError):

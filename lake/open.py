@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import duckdb
 
+from lake.contract.positions import StreamPositions
 from lake.contract.rows import SOURCE_AT
 from lake.errors import SnapshotError
+from lake.show import html_note, html_table, text_table
+from lake.times import utc
 from lake.types import Column, identifier, literal, type_from_json
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,7 @@ class Freshness:
     Attributes:
         table: the table's name in the snapshot.
         watermark: the position of the lake table's stream up to which changes are in it.
+        as_of: what was written to the lake before then is in it, UTC; None where nobody can tell.
         complete: whether nothing was known to be missing when it was made.
         gaps: what may be missing, one sentence each.
         newest_source_at: epoch milliseconds of the newest change in it; None if no row knows.
@@ -33,6 +40,7 @@ class Freshness:
 
     table: str
     watermark: str
+    as_of: datetime | None
     complete: bool
     gaps: tuple[str, ...]
     newest_source_at: int | None
@@ -57,8 +65,39 @@ class Description:
     is_key: bool
 
 
+class Schema(tuple[Description, ...]):
+    """A table's columns in order; shows itself as a table."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return text_table(_SCHEMA_HEAD, self._rows())
+
+    def _repr_html_(self) -> str:
+        return html_table(_SCHEMA_HEAD, self._rows())
+
+    def _rows(self) -> list[list[str]]:
+        return [
+            [
+                one.column.name,
+                one.duckdb_type,
+                ", ".join(f"{tag} {rows:,}" for tag, rows in one.rows.items()),
+                one.column.companion or "",
+                "key" if one.is_key else "",
+            ]
+            for one in self
+        ]
+
+
+_SCHEMA_HEAD: Final = ("column", "type", "rows by DynamoDB type", "companion", "key")
+
+
 class Lake:
-    """A snapshot, read only. Close it, or use it in a `with` block."""
+    """A snapshot, read only. Close it, or use it in a `with` block.
+
+    It shows the version that was published when it was opened, for as long as it is open; `stale` says whether
+    there is a newer one, and `reload` takes it.
+    """
 
     def __init__(self, path: Path) -> None:
         """Use `open_lake`."""
@@ -66,19 +105,51 @@ class Lake:
         # Attached, not connected: DuckDB shares one instance for all connections of a process to a path, so a
         # snapshot that was replaced meanwhile would show its old rows to whoever connects again.
         self._con = duckdb.connect()
+        # What this class asks must not get in the way of a result that its user has not yet read.
+        self._own = self._con.cursor()
         try:
-            self._con.execute(f"ATTACH {literal(str(path))} AS lake (READ_ONLY)")
-            self._con.execute("USE lake")
-            # What this class asks must not get in the way of a result that its user has not yet read.
-            self._own = self._con.cursor()
-            self._own.execute("USE lake")
+            self._attach()
+        except SnapshotError:
+            self._con.close()
+            raise
+
+    def _attach(self) -> None:
+        try:
+            self._stamp = _stamp(self._path)
+            self._con.execute(f"ATTACH {literal(str(self._path))} AS lake (READ_ONLY)")
+            for con in (self._con, self._own):
+                con.execute("USE lake")
             self._own.sql("FROM _lake.tables JOIN _lake.columns USING (table_name)")
         except duckdb.CatalogException as error:
-            self._con.close()
-            raise SnapshotError(f"{path} is a DuckDB file, but not a snapshot made by dynalake") from error
-        except duckdb.Error as error:
-            self._con.close()
-            raise SnapshotError(f"{path} cannot be opened as a snapshot: {error}") from error
+            raise SnapshotError(
+                f"{self._path} is a DuckDB file, but not a snapshot made by dynalake"
+            ) from error
+        except (duckdb.Error, OSError) as error:
+            raise SnapshotError(f"{self._path} cannot be opened as a snapshot: {error}") from error
+
+    @property
+    def stale(self) -> bool:
+        """Whether another version was published since this one was opened."""
+        try:
+            return _stamp(self._path) != self._stamp
+        except OSError:
+            return False
+
+    def reload(self) -> Self:
+        """Takes the version that is published now. What was asked before and not yet read can no longer be.
+
+        Raises:
+            SnapshotError: it cannot be opened, or a result of this version is still being read.
+        """
+        if self.stale:
+            try:
+                for con in (self._con, self._own):
+                    con.execute("USE memory")
+                self._own.execute("DETACH lake")
+            except duckdb.Error as error:
+                raise SnapshotError(f"{self._path} cannot be reloaded: {error}") from error
+            self._attach()
+        return self
 
     @property
     def path(self) -> Path:
@@ -109,7 +180,7 @@ class Lake:
         found = self._own.execute("SELECT table_name FROM _lake.tables ORDER BY ALL").fetchall()
         return tuple(name for (name,) in found)
 
-    def schema(self, table: str) -> tuple[Description, ...]:
+    def schema(self, table: str) -> Schema:
         """The table's columns in order, with what their attributes held.
 
         Raises:
@@ -121,7 +192,7 @@ class Lake:
             FROM _lake.columns WHERE table_name = ? ORDER BY ordinal""",
             [table],
         ).fetchall()
-        return tuple(
+        return Schema(
             Description(
                 Column(attribute, name, type_from_json(json.loads(kind)), companion),
                 json.loads(rows),
@@ -148,6 +219,33 @@ class Lake:
         self._known(name)
         return self._con.sql(f"SELECT * FROM main.{identifier(name)}").to_arrow_table()
 
+    def df(self, name: str) -> DataFrame:
+        """A table as a pandas DataFrame, the whole of it in memory.
+
+        Columns keep the types that they have in the snapshot (pandas' ArrowDtype): pandas' own would turn integers
+        with NULLs into floats, and decimals into objects.
+
+        Raises:
+            SnapshotError: there is no such table.
+        """
+        import pandas as pd
+
+        frame: pd.DataFrame = self.table(name).to_pandas(types_mapper=pd.ArrowDtype)
+        return frame
+
+    def pl(self, name: str) -> Any:
+        """A table as a `polars.DataFrame`, the whole of it in memory.
+
+        Raises:
+            SnapshotError: there is no such table, or Polars is not installed.
+        """
+        self._known(name)
+        try:
+            import polars as pl
+        except ImportError as error:
+            raise SnapshotError("Polars is not installed: pip install polars") from error
+        return pl.from_arrow(self.table(name))
+
     def freshness(self, table: str) -> Freshness:
         """Up to when the table is right, and whether anything may be missing.
 
@@ -162,7 +260,30 @@ class Lake:
             [table],
         ).fetchall()
         watermark, complete, gaps, ended_at, rows, newest = row
-        return Freshness(table, watermark, complete, tuple(gaps), newest, ended_at, rows)
+        positions = self.positions(table)
+        as_of = utc(positions.as_of) if positions else None
+        return Freshness(table, watermark, as_of, complete, tuple(gaps), newest, ended_at, rows)
+
+    def positions(self, table: str) -> StreamPositions | None:
+        """Where the lake table's stream goes on from the table; None where nobody can tell.
+
+        Raises:
+            SnapshotError: there is no such table.
+        """
+        self._known(table)
+        try:
+            found = self._own.execute(
+                """SELECT stream, shard, sequence_number, finished, epoch_ms(as_of) FROM _lake.shards
+                WHERE table_name = ?""",
+                [table],
+            ).fetchall()
+        except duckdb.CatalogException:
+            return None
+        if not found:
+            return None
+        after = {shard: number for _, shard, number, finished, _ in found if shard and not finished}
+        done = frozenset(shard for _, shard, _, finished, _ in found if finished)
+        return StreamPositions(found[0][0], after, done, found[0][4])
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -178,24 +299,49 @@ class Lake:
         self.close()
 
     def __repr__(self) -> str:
+        rows = self._rows()
+        if rows is None:
+            return f"Lake({str(self._path)!r}, closed)"
+        newer = "\n  a newer version was published: .reload()" if self.stale else ""
+        lines = "".join(
+            f"\n  {name}: {count} as of {as_of}{warning and ', ' + warning}"
+            for name, count, as_of, warning in rows
+        )
+        return f"Lake({str(self._path)!r}){lines}{newer}"
+
+    def _repr_html_(self) -> str:
+        rows = self._rows()
+        if rows is None:
+            return html_note(f"Lake {self._path}, closed")
+        newer = ". A newer version was published: .reload()" if self.stale else ""
+        return html_note(f"Lake {self._path}{newer}") + html_table(("table", "rows", "as of", ""), rows)
+
+    def _rows(self) -> list[tuple[str, str, str, str]] | None:
+        """Table, rows, as of when, and a warning where it may lack something; None once it is closed."""
         try:
             found = self._own.execute(
                 "SELECT table_name, row_count, ended_at, complete, gaps FROM _lake.tables ORDER BY ALL"
             ).fetchall()
         except duckdb.ConnectionException:
-            return f"Lake({str(self._path)!r}, closed)"
-        lines = [f"Lake({str(self._path)!r})"]
+            return None
+        shown = []
         for name, rows, ended_at, complete, gaps in found:
-            warning = "" if complete else f", INCOMPLETE: {'; '.join(gaps) or 'something may be missing'}"
-            lines.append(
-                f"  {name}: {rows:,} {'row' if rows == 1 else 'rows'} as of {ended_at:%Y-%m-%d %H:%M:%S} UTC{warning}"
-            )
-        return "\n".join(lines)
+            positions = self.positions(name)
+            as_of = utc(positions.as_of) if positions else ended_at
+            warning = "" if complete else f"INCOMPLETE: {'; '.join(gaps) or 'something may be missing'}"
+            count = f"{rows:,} {'row' if rows == 1 else 'rows'}"
+            shown.append((name, count, f"{as_of:%Y-%m-%d %H:%M:%S} UTC", warning))
+        return shown
 
     def _known(self, table: str) -> None:
         tables = self.tables()
         if table not in tables:
             raise SnapshotError(f"{self._path} has no table {table!r}; it has {', '.join(tables) or 'none'}")
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def open_lake(path: str | Path) -> Lake:

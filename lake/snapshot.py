@@ -30,10 +30,11 @@ from lake.contract.positions import StreamPositions
 from lake.contract.rows import DELETED, VERSION
 from lake.contract.versions import ABSENT
 from lake.decode import decode_error, raw_lines, typed_select
-from lake.discover import Found, discover, prepare
+from lake.discover import Found, discover, majority, prepare
 from lake.errors import ContractError, DecodeError, SnapshotError
 from lake.lines import pick_lines, spool
 from lake.rule import held_rows
+from lake.times import utc
 from lake.types import duckdb_type, identifier, literal, type_to_json
 
 MEMORY_LIMIT: Final = "1GiB"
@@ -42,7 +43,7 @@ MEMORY_LIMIT: Final = "1GiB"
 _RESERVED: Final = ("tables", "columns", "schema_history", "shards", "tombstones")
 """The snapshot's own tables in `_lake`, where each table's rows are too."""
 
-_WRAPPERS: Final = ("NewImage", "OldImage")
+WRAPPERS: Final = ("NewImage", "OldImage")
 
 _BATCH: Final = 10_000
 """Line numbers in Python at a time."""
@@ -55,7 +56,8 @@ _LAYOUT: Final = (
         made_by VARCHAR, key VARCHAR[])""",
     """CREATE TABLE IF NOT EXISTS _lake.columns (
         table_name VARCHAR, attribute VARCHAR, column_name VARCHAR, dynamodb_types JSON,
-        duckdb_type VARCHAR, companion VARCHAR, type JSON, ordinal INTEGER, is_key BOOLEAN)""",
+        duckdb_type VARCHAR, companion VARCHAR, type JSON, ordinal INTEGER, is_key BOOLEAN,
+        main_type VARCHAR)""",
     """CREATE TABLE IF NOT EXISTS _lake.schema_history (
         table_name VARCHAR, attribute VARCHAR, kind VARCHAR, first_seen TIMESTAMP, version VARCHAR)""",
     """CREATE TABLE IF NOT EXISTS _lake.shards (
@@ -166,7 +168,7 @@ class _Build:
         self._table, self._key, self._work = table, key, place.work
         self._spools: dict[str, tuple[Path, Sequence[str]]] = {
             f"the rows of {table}": (place.work / "rows", ()),
-            f"the changes of {table}": (place.work / "changes", _WRAPPERS),
+            f"the changes of {table}": (place.work / "changes", WRAPPERS),
         }
         try:
             self._con = duckdb.connect(
@@ -237,8 +239,8 @@ class _Build:
             json_extract(json, '/NewImage') IS NULL AS removed FROM {raw_lines(changes_file)}"""
         for source in (lines, images):
             con.execute(
-                f"""INSERT INTO work.seen SELECT {_key_texts(self._key)}, removed FROM (
-                    SELECT json_extract_string(line, {_pointers(self._key)}) AS x, removed FROM ({source}))"""
+                f"""INSERT INTO work.seen SELECT {key_texts(self._key)}, removed FROM (
+                    SELECT json_extract_string(line, {row_pointers(self._key)}) AS x, removed FROM ({source}))"""
             )
         loaded, bad = _one(con, "SELECT count(*), min(rowid) FILTER (key IS NULL) FROM work.seen")
         if loaded != rows_read + changes_read:
@@ -300,19 +302,15 @@ class _Build:
             f"INSERT INTO _lake.tables VALUES ({', '.join('?' * 12)})",
             [
                 self._table, about.lake_table, about.source_table, rows, tombstones,
-                _utc(about.started_at), datetime.now(UTC).replace(tzinfo=None), about.watermark,
+                utc(about.started_at), datetime.now(UTC).replace(tzinfo=None), about.watermark,
                 about.complete, list(about.gaps), about.made_by, list(self._key),
             ],
         )  # fmt: skip
         con.executemany(
-            f"INSERT INTO _lake.columns VALUES ({', '.join('?' * 9)})",
-            [self._column_row(number, one) for number, one in enumerate(found, 1)],
+            f"INSERT INTO _lake.columns VALUES ({', '.join('?' * 10)})",
+            [column_row(self._table, self._key, number, one) for number, one in enumerate(found, 1)],
         )
-        if history:
-            con.executemany(
-                "INSERT INTO _lake.schema_history VALUES (?, ?, ?, ?, ?)",
-                [[self._table, h.attribute, h.kind, _utc(h.first_seen), h.version] for h in history],
-            )
+        write_history(con, self._table, history)
         con.execute(
             """INSERT INTO _lake.tombstones SELECT $1, held.key, seen.version
             FROM work.held JOIN work.seen ON seen.rowid = held.turn WHERE held.deleted""",
@@ -323,19 +321,34 @@ class _Build:
         con.execute("CHECKPOINT")
         return rows
 
-    def _column_row(self, ordinal: int, one: Found) -> list[object]:
-        column = one.column
-        return [
-            self._table,
-            column.attribute,
-            column.name,
-            json.dumps(dict(one.rows)),
-            duckdb_type(column.type),
-            column.companion,
-            json.dumps(type_to_json(column.type)),
-            ordinal,
-            column.attribute in self._key,
-        ]
+
+def column_row(
+    table: str, key: Sequence[str], ordinal: int, one: Found, main: str | None = None
+) -> list[object]:
+    """What `_lake.columns` tells of a column; `main` is its main type where that is not the majority's."""
+    column = one.column
+    return [
+        table,
+        column.attribute,
+        column.name,
+        json.dumps(dict(one.rows)),
+        duckdb_type(column.type),
+        column.companion,
+        json.dumps(type_to_json(column.type)),
+        ordinal,
+        column.attribute in key,
+        main or majority(one.rows),
+    ]
+
+
+def write_history(con: duckdb.DuckDBPyConnection, table: str, history: Sequence[Observation]) -> None:
+    """Puts down, in place of what stood there, when a table's attributes were first seen with a kind."""
+    con.execute("DELETE FROM _lake.schema_history WHERE table_name = ?", [table])
+    if history:
+        con.executemany(
+            "INSERT INTO _lake.schema_history VALUES (?, ?, ?, ?, ?)",
+            [[table, h.attribute, h.kind, utc(h.first_seen), h.version] for h in history],
+        )
 
 
 def write_positions(con: duckdb.DuckDBPyConnection, table: str, positions: StreamPositions | None) -> None:
@@ -348,20 +361,20 @@ def write_positions(con: duckdb.DuckDBPyConnection, table: str, positions: Strea
     con.executemany(
         "INSERT INTO _lake.shards VALUES (?, ?, ?, ?, ?, ?)",
         [
-            [table, positions.stream, *shard, _utc(positions.as_of)]
+            [table, positions.stream, *shard, utc(positions.as_of)]
             for shard in shards or [(None, None, False)]
         ],
     )
 
 
-def _pointers(key: Sequence[str]) -> str:
+def row_pointers(key: Sequence[str]) -> str:
     """Where a row's key, version and tombstone mark are: three pointers a key attribute, then two."""
     names = [name.replace("~", "~0").replace("/", "~1") for name in key]
     wanted = [f"/{name}/{tag}" for name in names for tag in "SNB"] + [f"/{VERSION}/S", f"/{DELETED}/S"]
     return f"[{', '.join(literal(pointer) for pointer in wanted)}]"
 
 
-def _key_texts(key: Sequence[str]) -> str:
+def key_texts(key: Sequence[str]) -> str:
     """A row's key as one text that equal keys share, its version, and whether it is a tombstone."""
     parts = []
     for i in range(1, 3 * len(key), 3):
@@ -372,10 +385,6 @@ def _key_texts(key: Sequence[str]) -> str:
         f"{' || '.join(parts)} AS key, coalesce(x[{marks + 1}], {literal(ABSENT)}) AS version, "
         f"x[{marks + 2}] IS NOT NULL AS deleted"
     )
-
-
-def _utc(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).replace(tzinfo=None)
 
 
 def _one(con: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dynalake.cli import analyse, check, demonstrate, operate, replicate, set_up, stacks
+from dynalake.cli import analyse, check, demonstrate, fresh, operate, replicate, set_up, stacks
 
 app = typer.Typer(
     name="dynalake",
@@ -31,6 +31,8 @@ for command in (
     check.parity,
     check.repair,
     analyse.snapshot,
+    fresh.refresh,
+    fresh.follow,
     analyse.export,
     analyse.ddl,
     analyse.query,

@@ -1,0 +1,223 @@
+"""`refresh` and `follow` between two accounts of an embedded AWS."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynalake.jobs import refresh as jobs
+from dynalake.jobs.refresh import Refresh, follow, refresh
+from dynalake.pipeline import Clocks, Pipeline
+from ingest.errors import TrimmedError
+from ingest.shards import StreamReader
+from ingest.walk import Pacing
+from lake import open_lake
+from lake.encode import snapshot_items
+from lake.errors import SnapshotBusyError, SnapshotError
+from tests.dynalake.accounts import command, make_source, open_pipeline, put, write_config
+from tests.lake.building import by_key
+
+QUICK = Pacing(least_s=0.0, most_s=0.02, quiet_answers=2, quiet_s=0.02)
+DAY_MS = 24 * 3600 * 1000
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, aws: None) -> Pipeline:
+    pipeline = open_pipeline(write_config(tmp_path))
+    make_source(pipeline)
+    pipeline.setup()
+    put(pipeline, *({"pk": {"S": str(n)}, "n": {"N": "0"}} for n in range(8)))
+    pipeline.backfill()
+    pipeline.snapshot(tmp_path / "lake.duckdb", pacing=QUICK)
+    return pipeline
+
+
+def change(pipeline: Pipeline, *items: Any, delete: str = "") -> None:
+    """Changes in the source, and on to the lake."""
+    put(pipeline, *items)
+    if delete:
+        pipeline.source_dynamodb().delete_item(TableName="orders", Key={"pk": {"S": delete}})
+    finish = threading.Event()
+    finish.set()
+    pipeline.run_worker(threading.Event(), finish, pacing=QUICK)
+
+
+def rows(out: Path) -> dict[str, Any]:
+    return by_key(snapshot_items(out, "orders"))
+
+
+def later(pipeline: Pipeline, milliseconds: int) -> Pipeline:
+    """The same pipeline at another time."""
+    clocks = replace(Clocks(), now_ms=lambda: time.time_ns() // 1_000_000 + milliseconds)
+    return Pipeline(
+        pipeline.name,
+        pipeline.config,
+        pipeline._source,
+        pipeline._lake,
+        environment={},
+        clocks=clocks,
+        in_flight=1,
+    )
+
+
+def test_a_refresh_applies_what_changed_since(pipeline: Pipeline, tmp_path: Path) -> None:
+    out = tmp_path / "lake.duckdb"
+    first = refresh(pipeline, out, pacing=QUICK)
+    change(
+        pipeline, {"pk": {"S": "0"}, "n": {"N": "1.5"}}, {"pk": {"S": "new"}, "late": {"S": "x"}}, delete="1"
+    )
+    done = refresh(pipeline, out, "stream", pacing=QUICK)
+    # 8 rows are the backfill's, which the stream saw too, and are read again and found stale.
+    assert (done.source, done.rows, done.added, done.widened) == ("stream", 8, ("late",), ("n",))
+    assert done.as_of > first.as_of
+    assert done.complete
+    want = {"pk": {"S": "0"}, "n": {"N": "1.5"}}
+    assert rows(out)["{'S': '0'}"] == want
+    assert "{'S': '1'}" not in rows(out)
+    again = refresh(pipeline, out, pacing=QUICK)
+    assert (again.changes, again.rows, again.copied) == (0, 8, False)
+
+
+def test_a_gap_is_carried(pipeline: Pipeline, tmp_path: Path) -> None:
+    out = tmp_path / "lake.duckdb"
+    pipeline.health_store.open_gap("t", "trimmed", "a shard was trimmed")
+    done = refresh(pipeline, out, pacing=QUICK)
+    assert (done.complete, done.gaps) == (False, ("a shard was trimmed",))
+    with open_lake(out) as lake:
+        assert not lake.freshness("orders").complete
+
+
+@pytest.mark.parametrize("why", ["old", "another stream", "trimmed", "unknown"])
+def test_beyond_the_stream_s_reach_a_scan_is_made_and_said(
+    pipeline: Pipeline, tmp_path: Path, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "lake.duckdb"
+    change(pipeline, {"pk": {"S": "new"}})
+    match why:
+        case "old":
+            pipeline = later(pipeline, DAY_MS)
+        case "another stream":
+            arn = "arn:aws:dynamodb:us-east-1:1:table/x/stream/2027-01-01T00:00:00.000"
+            monkeypatch.setattr(jobs, "lake_stream", lambda *_: arn)
+        case "trimmed":
+
+            def trimmed(reader: StreamReader, shard_id: str, *_: Any) -> str:
+                raise TrimmedError(f"{shard_id} was trimmed")
+
+            monkeypatch.setattr(StreamReader, "iterator", trimmed)
+        case "unknown":
+            import duckdb
+
+            duckdb.connect(str(out)).execute("DELETE FROM _lake.shards").close()
+    with pytest.raises(SnapshotError, match="does not reach back"):
+        refresh(pipeline, out, "stream", pacing=QUICK)
+    monkeypatch.undo()
+    if why in ("another stream", "trimmed"):
+        return
+    said: list[str] = []
+    done = refresh(pipeline, out, pacing=QUICK, on_choice=said.append)
+    assert (done.source, done.rows, len(said)) == ("scan", 9, 1)
+    assert done.why in said[0]
+    assert rows(out).keys() >= {"{'S': 'new'}"}
+
+
+def test_without_a_snapshot_there_is_nothing_to_refresh(pipeline: Pipeline, tmp_path: Path) -> None:
+    with pytest.raises(SnapshotError, match="dynalake snapshot"):
+        refresh(pipeline, tmp_path / "none.duckdb", pacing=QUICK)
+
+
+class Following:
+    """A follower in a thread."""
+
+    def __init__(self, pipeline: Pipeline, out: Path) -> None:
+        self.stop = threading.Event()
+        self.seen: list[Refresh] = []
+        self.said: list[str] = []
+        self._thread = threading.Thread(target=self._run, args=(pipeline, out))
+        self.failure: BaseException | None = None
+        self._thread.start()
+
+    def _run(self, pipeline: Pipeline, out: Path) -> None:
+        try:
+            follow(
+                pipeline,
+                out,
+                self.stop,
+                every_s=0.1,
+                pacing=QUICK,
+                on_choice=self.said.append,
+                on_refresh=self.seen.append,
+            )
+        except BaseException as failure:
+            self.failure = failure
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert self.failure is None, self.failure
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def end(self) -> None:
+        self.stop.set()
+        self._thread.join()
+        assert self.failure is None, self.failure
+
+
+def test_a_follower_trails_the_lake(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "lake.duckdb"
+    following = Following(pipeline, out)
+    try:
+        for number in range(3):
+            change(pipeline, {"pk": {"S": f"new {number}"}})
+            following.until(lambda: f"{{'S': 'new {number}'}}" in rows(out))  # noqa: B023 - called at once
+        # Somebody else writes for a while: nothing is lost.
+        monkeypatch.setattr(
+            "lake.publish.replacing", lambda *_: (_ for _ in ()).throw(SnapshotBusyError("busy"))
+        )
+        change(pipeline, {"pk": {"S": "meanwhile"}})
+        time.sleep(0.5)
+        monkeypatch.undo()
+        following.until(lambda: "{'S': 'meanwhile'}" in rows(out))
+    finally:
+        following.end()
+    assert following.said == []
+    assert sum(done.changes for done in following.seen) >= 4
+    refresh(pipeline, out, pacing=QUICK)
+    assert len(rows(out)) == 12
+
+
+def test_a_follower_begins_with_a_scan_where_it_must(pipeline: Pipeline, tmp_path: Path) -> None:
+    out = tmp_path / "lake.duckdb"
+    change(pipeline, {"pk": {"S": "new"}})
+    following = Following(later(pipeline, 2 * DAY_MS), out)
+    try:
+        following.until(lambda: "{'S': 'new'}" in rows(out))
+        change(pipeline, {"pk": {"S": "newer"}})
+        following.until(lambda: "{'S': 'newer'}" in rows(out))
+    finally:
+        following.end()
+    assert len(following.said) == 1
+    assert following.seen[0].source == "scan"
+
+
+def test_the_commands(pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = ("orders", "--out", tmp_path / "lake.duckdb", "--config", tmp_path / "dynalake.toml")
+    change(pipeline, {"pk": {"S": "new"}})
+    code, printed, _ = command(capsys, "refresh", *at, "--json")
+    assert (code, json.loads(printed)["rows"], json.loads(printed)["source"]) == (0, 9, "stream")
+    code, printed, _ = command(capsys, "refresh", *at)
+    assert "9 rows as of" in printed
+    code, _, said = command(capsys, "follow", *at, "--every", "soon")
+    assert (code, "5s" in said) == (2, True)
+    code, _, said = command(capsys, "refresh", "orders", "--out", tmp_path / "x", *at[3:])
+    assert (code, said.count("\n")) == (2, 1)

@@ -42,7 +42,6 @@ from ingest.source import SourceTable, describe_source
 from ingest.standby import work_alone
 from ingest.tail import Tail
 from ingest.walk import Pacing
-from ingest.wire import from_boto3
 from ingest.worker import Worker, WorkerReport
 from lake.catalogue import schema_history
 from lake.contract.catalogue import Observation

@@ -207,7 +207,7 @@ class _Follower:
 
     def _publish(self, spool: ChangeSpool, end: int, reached: StreamPositions) -> bool:
         try:
-            done = _apply(self._pipeline, self._out, spool, end, lambda: reached)
+            done = _apply(self._pipeline, self._out, spool, end, reached)
         except SnapshotBusyError:
             return False
         spool.forget(end)
@@ -265,26 +265,22 @@ def _from_stream(
             tail.stop()
         for _ in range(BUSY_TRIES):
             try:
-                return _apply(pipeline, out, spool, spool.end, lambda: reached)
+                return _apply(pipeline, out, spool, spool.end, reached)
             except SnapshotBusyError as error:
                 busy = error
                 clocks.sleep(BUSY_WAIT_S * (0.5 + clocks.random.random()))
         raise busy
 
 
-def _apply(
-    pipeline: Pipeline, out: Path, spool: ChangeSpool, end: int, reached: Callable[[], StreamPositions]
-) -> Refresh:
+def _apply(pipeline: Pipeline, out: Path, spool: ChangeSpool, end: int, reached: StreamPositions) -> Refresh:
     from lake.publish import refresh_snapshot
 
     told: list[SnapshotAbout] = []
 
     def about() -> SnapshotAbout:
-        told.append(
-            pipeline.snapshot_about(
-                reached(), "refreshed from the lake table's stream", started_at=pipeline.now_ms()
-            )
-        )
+        # What was written before `as_of` is in it: that is what a comparison goes by.
+        how = "refreshed from the lake table's stream"
+        told.append(pipeline.snapshot_about(reached, how, started_at=reached.as_of))
         return told[-1]
 
     def history() -> Sequence[Observation] | None:
@@ -297,7 +293,7 @@ def _apply(
         why="",
         rows=report.applied.rows,
         changes=report.applied.changes,
-        as_of=reached().as_of,
+        as_of=reached.as_of,
         complete=told[-1].complete,
         gaps=told[-1].gaps,
         added=report.applied.added,

@@ -1,4 +1,4 @@
-"""What a job will read and write, and what that costs, before it begins."""
+"""What a job will read and write, and what that costs, before it begins; and what a pipeline costs a month."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 READ_UNIT_BYTES: Final = 4096
 WRITE_UNIT_BYTES: Final = 1024
@@ -50,7 +50,7 @@ def estimate(rows: int, table_bytes: int, *, scans: int, writes: bool) -> Estima
         scans: how many times a table of this size is scanned.
         writes: whether each row is written.
     """
-    prices = tomllib.loads(resources.files("dynalake").joinpath("prices.toml").read_text(encoding="utf-8"))
+    prices = _prices()
     read_units = scans * math.ceil(table_bytes / READ_UNIT_BYTES / 2)
     row_bytes = table_bytes / rows if rows else 0
     write_units = rows * max(1, math.ceil(row_bytes / WRITE_UNIT_BYTES)) if writes else 0
@@ -58,3 +58,103 @@ def estimate(rows: int, table_bytes: int, *, scans: int, writes: bool) -> Estima
         read_units * prices["read_usd_per_million"] + write_units * prices["write_usd_per_million"]
     ) / 1_000_000
     return Estimate(rows, read_units, write_units, usd, str(prices["date"]))
+
+
+DAYS_PER_MONTH: Final = 365.25 / 12
+HOURS_PER_MONTH: Final = 24 * DAYS_PER_MONTH
+BYTES_PER_GB: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a pipeline used in one day.
+
+    Attributes:
+        table_bytes: the lake table's size.
+        write_units: write units of the lake table.
+        read_units: read units of the lake table.
+        provisioned: (read, write) units a second that are provisioned; None on demand.
+        invocations: invocations of the function.
+        gb_seconds: their memory times their duration.
+        log_bytes: what the function logged.
+        alarms: alarms of the pipeline.
+        metrics: custom metrics of the pipeline.
+        dashboards: its dashboards.
+    """
+
+    table_bytes: int = 0
+    write_units: float = 0.0
+    read_units: float = 0.0
+    provisioned: tuple[int, int] | None = None
+    invocations: float = 0.0
+    gb_seconds: float = 0.0
+    log_bytes: float = 0.0
+    alarms: int = 0
+    metrics: int = 0
+    dashboards: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Monthly:
+    """What a pipeline costs a month if all days are like the last; an estimate.
+
+    Attributes:
+        parts: US dollars by part.
+        priced: the date of the price list.
+    """
+
+    parts: dict[str, float]
+    priced: str
+
+    @property
+    def usd(self) -> float:
+        """All parts together."""
+        return sum(self.parts.values())
+
+
+def monthly(usage: Usage) -> Monthly:
+    """What a day's usage makes a month, at the price list's prices, without free tiers.
+
+    The source table and its stream are the team's own: reading a stream by Lambda is free of charge (Amazon
+    DynamoDB pricing), and the source pays nothing for being replicated.
+    """
+    prices = _prices()
+    gigabytes = usage.table_bytes / BYTES_PER_GB
+    if usage.provisioned:
+        read, write = usage.provisioned
+        capacity = HOURS_PER_MONTH * (
+            read * prices["read_usd_per_unit_hour"] + write * prices["write_usd_per_unit_hour"]
+        )
+    else:
+        capacity = (
+            DAYS_PER_MONTH
+            * (
+                usage.read_units * prices["read_usd_per_million"]
+                + usage.write_units * prices["write_usd_per_million"]
+            )
+            / 1_000_000
+        )
+    function = DAYS_PER_MONTH * (
+        usage.invocations * prices["invocation_usd_per_million"] / 1_000_000
+        + usage.gb_seconds * prices["invocation_usd_per_gb_second"]
+    )
+    watching = (
+        usage.alarms * prices["alarm_usd_per_month"]
+        + usage.metrics * prices["metric_usd_per_month"]
+        + usage.dashboards * prices["dashboard_usd_per_month"]
+        + DAYS_PER_MONTH * usage.log_bytes / BYTES_PER_GB * prices["log_usd_per_gb"]
+    )
+    return Monthly(
+        {
+            "capacity": capacity,
+            "storage": gigabytes * (prices["storage_usd_per_gb_month"] + prices["recovery_usd_per_gb_month"]),
+            "function": function,
+            "alarms, metrics and logs": watching,
+        },
+        str(prices["date"]),
+    )
+
+
+def _prices() -> dict[str, Any]:
+    text = resources.files("dynalake").joinpath("prices.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)

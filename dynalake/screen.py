@@ -52,7 +52,14 @@ class Screen:
         """Print rows; columns of numbers stand to the right."""
         if self.as_json:
             return
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        table = Table(
+            title=title,
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+            header_style="bold",
+            show_header=any(columns),
+        )
         for number, name in enumerate(columns):
             values = [row[number] for row in rows if row[number] is not None]
             numeric = bool(values) and all(isinstance(value, int | float | Decimal) for value in values)

@@ -27,7 +27,7 @@ for command in (
     operate.doctor,
     replicate.backfill,
     replicate.run,
-    replicate.status,
+    operate.status,
     check.parity,
     check.repair,
     analyse.snapshot,

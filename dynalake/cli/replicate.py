@@ -58,7 +58,7 @@ def backfill(
         f"{report.quarantined:,} in quarantine; {report.read_units:,.0f} read units"
         + (" (an earlier run was gone on with)" if report.resumed else "")
     )
-    _tell_gaps(screen, name, pipeline.health())
+    tell_gaps(screen, name, pipeline.health())
 
 
 def run(
@@ -98,60 +98,17 @@ def run(
             "caught_up": report.caught_up,
             "newest_source_at": report.newest_source_at,
             "gaps_found": report.gaps,
-            "health": _health(pipeline.health()),
+            "health": health_document(pipeline.health()),
         }
     )
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in report.outcomes.items() if count)
     screen.say(f"{report.records:,} records: {counts or 'nothing to do'}")
     screen.say("caught up" if report.caught_up else "stopped before the stream's end; the next run goes on")
-    _tell_gaps(screen, name, pipeline.health())
+    tell_gaps(screen, name, pipeline.health())
 
 
-def status(
-    name: Annotated[
-        str | None, typer.Argument(help="The pipeline; all if not given.", metavar="[NAME]")
-    ] = None,
-    config: ConfigPath = DEFAULT_CONFIG,
-    as_json: Json = False,
-) -> None:
-    """Tell whether a pipeline is caught up, catching up, or may lack changes.
-
-    Examples: `dynalake status`, `dynalake status orders --json`
-    """
-    from dynalake.config import load_config
-
-    screen = Screen(as_json=as_json)
-    names = [name] if name else sorted(load_config(config).pipelines)
-    documents = []
-    for each in names:
-        pipeline = open_set_up(each, config)
-        health, history = pipeline.health(), pipeline.schema_history()
-        attributes = {seen.attribute for seen in history}
-        documents.append(
-            {
-                "pipeline": each,
-                "source_table": pipeline.config.source.table,
-                "lake_table": pipeline.config.lake_table,
-                "attributes": len(attributes),
-                **_health(health),
-            }
-        )
-        screen.heading(each)
-        screen.table(
-            ["", ""],
-            [
-                ["state", health.state],
-                ["as of", when(health.at)],
-                ["newest change applied", when(health.newest_source_at)],
-                ["lake table", pipeline.config.lake_table],
-                ["attributes seen", str(len(attributes))],
-            ],
-        )
-        _tell_gaps(screen, each, health)
-    screen.answer({"pipelines": documents})
-
-
-def _health(health: Health) -> dict[str, Any]:
+def health_document(health: Health) -> dict[str, Any]:
+    """A pipeline's health, for scripts."""
     return {
         "state": health.state,
         "complete": health.complete,
@@ -161,7 +118,8 @@ def _health(health: Health) -> dict[str, Any]:
     }
 
 
-def _tell_gaps(screen: Screen, name: str, health: Health) -> None:
+def tell_gaps(screen: Screen, name: str, health: Health) -> None:
+    """Say what the lake may lack, and what mends it."""
     for gap in health.gaps:
         screen.say(
             f"GAP since {when(gap.found_at)}: {gap.detail}; mend it with: dynalake {gap.remedy} {name}"

@@ -8,7 +8,7 @@ import pytest
 
 from ingest.package import Package
 from tests.end_to_end.conftest import ministack_python, package
-from tests.end_to_end.ministack import UnavailableError, serving, unavailable
+from tests.end_to_end.ministack import Ministack, UnavailableError, serving, unavailable
 from tests.operate.land import Land, profiles
 
 __all__ = ["ministack_python", "package"]
@@ -16,17 +16,25 @@ __all__ = ["ministack_python", "package"]
 STRICT = Path(__file__).with_name("strict_ministack.py")
 
 
-@pytest.fixture(scope="module")
-def land(
-    ministack_python: Path, package: Package, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Land]:
-    """Two accounts, on a server that evaluates the conditions of our policies as AWS does."""
-    folder = tmp_path_factory.mktemp("land")
+@pytest.fixture(scope="session")
+def strict_ministack(ministack_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ministack]:
+    """A server that evaluates the conditions of our policies as AWS does."""
+    folder = tmp_path_factory.mktemp("strict")
     python = folder / "python"  # `serving` starts `python -m ministack`: this one starts what makes it strict
     python.write_text(f"#!/bin/sh\nexec {shlex.quote(str(ministack_python))} {shlex.quote(str(STRICT))}\n")
     python.chmod(0o755)
     try:
-        with serving(python, folder) as running, profiles(folder):
-            yield Land(running, folder, package.path)
+        with serving(python, folder) as running:
+            yield running
     except UnavailableError as error:
         unavailable(str(error))
+
+
+@pytest.fixture(scope="module")
+def land(
+    strict_ministack: Ministack, package: Package, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Land]:
+    """Two accounts, and a folder with a configuration of its own for each module of tests."""
+    folder = tmp_path_factory.mktemp("land")
+    with profiles(folder):
+        yield Land(strict_ministack, folder, package.path)

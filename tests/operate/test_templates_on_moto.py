@@ -6,6 +6,7 @@ schemas by cfn-lint, and `deploy` looks after expiry and recovery itself when it
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,7 +75,8 @@ def test_a_lake_table_with_all_that_can_be_asked_for(aws: None) -> None:
     document: Any = boto3.client("iam", REGION).get_role_policy(
         RoleName="dynalake-orders-writer", PolicyName=name
     )["PolicyDocument"]
-    (statement,) = [each for each in document["Statement"] if each["Sid"] == "UseTheTablesKey"]
+    statements = ast.literal_eval(document)["Statement"]  # moto gives the words that Python has for it
+    (statement,) = [each for each in statements if each["Sid"] == "UseTheTablesKey"]
     assert statement["Resource"] == KEY
     assert statement["Condition"]["StringEquals"]["kms:ViaService"] == f"dynamodb.{REGION}.amazonaws.com"
 
@@ -95,5 +97,5 @@ def test_the_shared_tables(aws: None) -> None:
     make("lake-shared.yaml", Prefix="ours.", KmsKeyArn=KEY)
     dynamodb = boto3.client("dynamodb", REGION)
     for name in ("ours.catalogue", "ours.checkpoints"):
-        table = dynamodb.describe_table(TableName=name)["Table"]
+        table: Any = dynamodb.describe_table(TableName=name)["Table"]
         assert table["DeletionProtectionEnabled"] == "true", "moto keeps the word"

@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from ingest.errors import LakeUnavailableError, StoppedError
+from botocore.exceptions import ClientError
+
+from ingest.errors import IngestError, LakeUnavailableError, StoppedError
 from ingest.handler import BatchReport, GapKeeper
+from ingest.pressure import UNREACHABLE
 from ingest.quarantine import Place
 from ingest.records import lambda_event, sequence_number
 from lake.contract.versions import label_of_stream
@@ -129,7 +132,10 @@ class Delivery:
             report = self._process({"Records": batch})
         except LakeUnavailableError:
             raise
-        except Exception as error:
+        except (IngestError, ClientError, *UNREACHABLE) as error:
+            log.warning("a batch failed and will be tried again: %s", error)
+            return 0, type(error).__name__
+        except Exception as error:  # a defect: its place is worth knowing
             log.exception("a batch failed and will be tried again")
             return 0, type(error).__name__
         reports.append(report)

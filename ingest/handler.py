@@ -20,6 +20,7 @@ from ingest.capacity import unlimited
 from ingest.errors import MalformedRecordError, QuarantineError
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy
+from ingest.pressure import UNREACHABLE
 from ingest.quarantine import Quarantine
 from ingest.records import Record, change_of, last_change_per_key, sequence_number
 from lake.contract.catalogue import Observation
@@ -102,13 +103,13 @@ class Replicator:
             try:
                 batch.add(change_of(record, self._policy), record)
             except MalformedRecordError as error:
-                self._put_away(batch, record, str(error))
+                self._put_away(batch, record, str(error), remaining_s)
         results = self._applier.apply(batch.changes(), remaining_s)
         written: list[Change] = []
         lags: list[int] = []
         now = self._now_ms()
         for result in results:
-            self._settle(batch, result)
+            self._settle(batch, result, remaining_s)
             if result.outcome in (Outcome.APPLIED, Outcome.STALE):
                 written.append(result.change)
             if result.outcome is Outcome.APPLIED and result.change.source_at is not None:
@@ -123,12 +124,12 @@ class Replicator:
             failure=batch.failure,
         )
 
-    def _settle(self, batch: _Batch, result: Result) -> None:
+    def _settle(self, batch: _Batch, result: Result, remaining_s: Callable[[], float]) -> None:
         batch.outcomes["throttled"] += result.throttled
         record = batch.record_of(result.change)
         match result.outcome:
             case Outcome.REFUSED:
-                self._put_away(batch, record, result.reason)
+                self._put_away(batch, record, result.reason, remaining_s)
             case Outcome.FAILED:
                 batch.fail(sequence_number(record), result.reason)
             case Outcome.APPLIED if result.change.image is None:
@@ -136,17 +137,20 @@ class Replicator:
         if result.outcome is not Outcome.REFUSED:
             batch.outcomes[result.outcome.value] += 1
 
-    def _put_away(self, batch: _Batch, record: Record, reason: str) -> None:
+    def _put_away(self, batch: _Batch, record: Record, reason: str, remaining_s: Callable[[], float]) -> None:
         """Put a record into quarantine; where that fails it counts as failed, so that it comes again."""
         try:
             number = sequence_number(record)
         except MalformedRecordError:
             number = ""
+        if number and remaining_s() <= 0:
+            batch.fail(number, "no time left in this invocation")
+            return
         try:
             name = f"{_label(record)}/{number or record.get('eventID', 'unnamed')}"
             self._quarantine.keep_record(name, record, reason, self._now_ms())
             self._gaps.given_up(f"records are in quarantine, the first because {reason}")
-        except (QuarantineError, ClientError) as error:
+        except (QuarantineError, ClientError, *UNREACHABLE) as error:
             if not number:
                 raise
             batch.fail(number, str(error))

@@ -7,7 +7,7 @@ DYNALAKE_CHECKPOINT_TABLE  the checkpoint table's name
 DYNALAKE_LAKE_REGION       the lake's region
 DYNALAKE_LAKE_ROLE_ARN     the role to assume in the lake account
 DYNALAKE_EXTERNAL_ID       that role's ExternalId
-DYNALAKE_QUARANTINE        s3://bucket/prefix, in the source account
+DYNALAKE_QUARANTINE        s3://bucket/prefix or sqs:<queue URL>, in the source account
 DYNALAKE_KEY_ATTRIBUTES    JSON list of the source table's key attributes
 DYNALAKE_POLICY            JSON object, attribute -> action; optional
 DYNALAKE_HASH_KEY          the secret of the keyed hash; needed by a policy that hashes
@@ -23,27 +23,37 @@ import logging
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+from botocore.config import Config
 
 from ingest.apply import Applier
 from ingest.capacity import CapacityLimit
+from ingest.errors import QuarantineError
 from ingest.handler import BatchReport, Replicator
 from ingest.hashkey import DEFAULT_REFERENCE, hash_key_from
 from ingest.health import HealthStore
 from ingest.lakewriter import writer_for
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy, actions_from
-from ingest.quarantine import Quarantine, place_of
+from ingest.quarantine import Place, Quarantine, S3Place, SqsPlace, bucket_of, is_queue, queue_of
 from ingest.sessions import assumed_session, client_config
 
-TIME_GUARD_S: Final = 2.0
+CONNECT_TIMEOUT_S: Final = 2.0
+READ_TIMEOUT_S: Final = 3.0
+ATTEMPTS: Final = 2
+"""Of one call: shorter than a job's, so that the last one that was begun ends before the invocation does."""
+
+TIME_GUARD_S: Final = ATTEMPTS * (CONNECT_TIMEOUT_S + READ_TIMEOUT_S)
 """Kept back from the invocation's time to report what is left: a Lambda that times out reports nothing, and the
-whole batch is tried again."""
+whole batch is tried again. A call that is begun in the last moment may take so long."""
+
+MAX_GUARDED: Final = 1 / 3
+"""Of the invocation's time: where there is little of it, most must still be left for the work."""
 
 METRICS_NAMESPACE: Final = "dynalake"
 MAX_LAG_SAMPLES: Final = 99
@@ -53,9 +63,13 @@ MAX_LAG_SAMPLES: Final = 99
 class LambdaFunction:
     """A replicator made once a container; its batches are logged and measured."""
 
-    def __init__(self, replicator: Replicator, pipeline: str) -> None:
-        """Serve `replicator`; `pipeline` is the service of its logs and metrics."""
+    def __init__(self, replicator: Replicator, pipeline: str, guard_s: float = TIME_GUARD_S) -> None:
+        """Serve `replicator`; `pipeline` is the service of its logs and metrics.
+
+        `guard_s` is kept back from each invocation's time, seconds.
+        """
         self._replicator = replicator
+        self._guard_s = guard_s
         self._metrics = EphemeralMetrics(namespace=METRICS_NAMESPACE, service=pipeline)
         self._logger = Logger(service=pipeline)
 
@@ -70,7 +84,8 @@ class LambdaFunction:
 
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Apply one event and answer which records must come again."""
-        until = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - TIME_GUARD_S
+        left_s = context.get_remaining_time_in_millis() / 1000
+        until = time.monotonic() + left_s - min(self._guard_s, left_s * MAX_GUARDED)
         report = self._replicator.process(event, lambda: until - time.monotonic())
         self._measure(report)
         self._logger.info(
@@ -87,10 +102,17 @@ class LambdaFunction:
         for name in ("applied", "stale", "deleted", "quarantined", "throttled", "failed"):
             self._metrics.add_metric(name, MetricUnit.Count, report.outcomes.get(name, 0))
         self._metrics.add_metric("batch_size", MetricUnit.Count, report.records)
-        lags = sorted(report.lags_ms)
-        for lag in lags[:: len(lags) // MAX_LAG_SAMPLES + 1]:
+        for lag in sampled(report.lags_ms, MAX_LAG_SAMPLES):
             self._metrics.add_metric("lag", MetricUnit.Milliseconds, lag)
         self._metrics.flush_metrics()
+
+
+def sampled(values: Sequence[int], most: int) -> list[int]:
+    """So many of the values, at even distances by rank: the least and the greatest are among them."""
+    ranked = sorted(values)
+    if len(ranked) <= most:
+        return ranked
+    return [ranked[round(rank * (len(ranked) - 1) / (most - 1))] for rank in range(most)]
 
 
 def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFunction:
@@ -103,6 +125,7 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
     Raises:
         KeyError: a variable that is needed is missing.
         PolicyError: the policy cannot be carried out.
+        QuarantineError: the quarantine is neither a bucket nor a queue.
     """
     lake = assumed_session(
         source,
@@ -110,7 +133,10 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
         environment["DYNALAKE_EXTERNAL_ID"],
         region=environment["DYNALAKE_LAKE_REGION"],
     )
-    dynamodb = lake.client("dynamodb", config=client_config())
+    config = client_config(
+        connect_timeout_s=CONNECT_TIMEOUT_S, read_timeout_s=READ_TIMEOUT_S, attempts=ATTEMPTS
+    )
+    dynamodb = lake.client("dynamodb", config=config)
     table = environment["DYNALAKE_LAKE_TABLE"]
     max_wcu = environment.get("DYNALAKE_MAX_WCU")
     hash_key = hash_key_from(
@@ -134,7 +160,7 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
             hash_key=hash_key,
         ),
         quarantine=Quarantine(
-            place_of(environment["DYNALAKE_QUARANTINE"], source.client("s3")),
+            _quarantine_place(environment["DYNALAKE_QUARANTINE"], source, config),
             environment["DYNALAKE_PIPELINE"],
         ),
         observer=SchemaObserver(dynamodb, environment["DYNALAKE_CATALOGUE_TABLE"], table, now_ms),
@@ -142,6 +168,19 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
         now_ms=now_ms,
     )
     return LambdaFunction(replicator, environment["DYNALAKE_PIPELINE"])
+
+
+def _quarantine_place(address: str, source: boto3.Session, config: Config) -> Place:
+    """The place that outlives the container; only the client that it needs is made, since each costs a cold start."""
+    if is_queue(address):
+        url, prefix = queue_of(address)
+        return SqsPlace(source.client("sqs", config=config), url, prefix)
+    if not address.startswith("s3://"):
+        raise QuarantineError(
+            f"DYNALAKE_QUARANTINE is {address!r}: a function keeps no folder; name s3://bucket/prefix or "
+            "sqs:<queue URL>"
+        )
+    return S3Place(source.client("s3", config=config), *bucket_of(address))
 
 
 def now_ms() -> int:

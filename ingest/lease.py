@@ -32,6 +32,10 @@ Longer than a call to AWS with all its tries, during which an owner cannot renew
 RENEWALS: Final = 4
 """Renewals within the duration, so that one that fails does not lose the lease."""
 
+HELD: Final = 2 / 3
+"""The share of its duration after which an owner that cannot renew stops: the rest is for the batch in hand, so that
+it has ended when another worker takes over."""
+
 LOOKS: Final = 12
 """Looks at another's lease within its duration."""
 
@@ -136,7 +140,7 @@ class Lease:
 
         Returns:
             Whether this worker still holds it: False once another has it, or once it could not be renewed for
-            its whole duration.
+            most of its duration.
 
         Raises:
             ClientError: the checkpoint table refuses for another reason than pressure.
@@ -151,9 +155,9 @@ class Lease:
         except ClientError as error:
             if not is_back_pressure(error):
                 raise
-            return now - self._renewed_at < self._duration_s
+            return self._may_go_on()
         except UNREACHABLE:
-            return now - self._renewed_at < self._duration_s
+            return self._may_go_on()
         if kept:
             self._counter, self._renewed_at = self._counter + 1, now
         else:
@@ -165,6 +169,10 @@ class Lease:
         if self._counter is not None:
             self._write("", self._counter + 1, (str(self._owner), self._counter))
             self._counter = None
+
+    def _may_go_on(self) -> bool:
+        """Without a renewal, by the clock as it is now: the call that failed may have lasted."""
+        return self._monotonic() - self._renewed_at < self._duration_s * HELD
 
     def _died_here(self, owner: str) -> bool:
         host, _, rest = owner.partition("/")

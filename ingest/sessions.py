@@ -21,12 +21,19 @@ CLIENT_ATTEMPTS: Final = 3
 """Tries inside one call; beyond them the caller decides, because it knows how much time is left."""
 
 
-def client_config(max_connections: int = 32, **more: Any) -> Config:
+def client_config(
+    max_connections: int = 32,
+    *,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    read_timeout_s: float = READ_TIMEOUT_S,
+    attempts: int = CLIENT_ATTEMPTS,
+    **more: Any,
+) -> Config:
     """The clients' timeouts and retries: botocore's standard mode, which backs off with full jitter."""
     return Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": CLIENT_ATTEMPTS},
+        connect_timeout=connect_timeout_s,
+        read_timeout=read_timeout_s,
+        retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=max_connections,
         **more,
     )

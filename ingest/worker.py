@@ -20,6 +20,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from ingest.checkpoints import Checkpoints, ShardCheckpoint, StreamCheckpoint
@@ -27,8 +28,7 @@ from ingest.delivery import Delivery
 from ingest.health import HealthStore
 from ingest.shards import RETENTION_S, StreamReader
 from ingest.walk import THREADS, Pacing, Walk
-from lake.contract.health import GapKind, Health, State
-from lake.contract.versions import label_of_stream
+from lake.contract.health import MENDED_BY, GapKind, Health, State
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +105,8 @@ class Worker:
         self._lock = threading.Lock()
         self._passed: dict[str, str] = {}
         self._saved_at: dict[str, float] = {}
+        self._read_until: dict[str, int] = {}
+        """Up to when a shard's changes were delivered, epoch milliseconds, for the words of a gap."""
         self._said: State | None = None
         self._said_at = 0.0
         self._attended_at = 0
@@ -119,6 +121,7 @@ class Worker:
         """
         self._attend()
         saved = self._checkpoints.shards(self._reader.label)
+        self._read_until.update({shard: checkpoint.at for shard, checkpoint in saved.items()})
         self._walk.resume(
             positions={
                 shard: checkpoint.sequence_number
@@ -147,6 +150,7 @@ class Worker:
                 self._report.lags_ms.extend(report.lags_ms)
             if created is not None:
                 newest = round(created.timestamp() * 1000)
+                self._read_until[shard_id] = newest
                 self._report.newest_source_at = max(newest, self._report.newest_source_at or 0)
             self._on_progress(self._report)
         if self._monotonic() - self._saved_at.setdefault(shard_id, self._monotonic()) >= CHECKPOINT_S:
@@ -154,10 +158,11 @@ class Worker:
 
     def on_trimmed(self, shard_id: str, after: str | None, why: str) -> None:
         """Note the gap."""
+        since = self._read_until.get(shard_id, self._attended_at)
         self._gap(
             f"trimmed/{shard_id}/{after or 'beginning'}",
             "trimmed",
-            f"changes in the shard {shard_id} after {after or 'its beginning'} may be lost: {why}",
+            self._lost_between(since, f"in the shard {shard_id} after {after or 'its beginning'}: {why}"),
         )
 
     def on_finished(self, shard_id: str) -> None:
@@ -181,13 +186,13 @@ class Worker:
                 self._gap(
                     f"stream-changed/{label}",
                     "stream changed",
-                    f"the stream was switched off and on: changes between {label_of_stream(noted.arn)} and "
-                    f"{label} may be lost",
+                    f"changes between {_moment(self._attended(noted))} and {label.replace('T', ' ')[:19]} UTC may "
+                    "be lost (the stream was switched off and on)",
                 )
             self._checkpoints.note_stream(StreamCheckpoint(self._reader.arn, now))
             self._attended_at = now
             return
-        self._attended_at = max(noted.noted_at, _read_up_to(self._health.health()))
+        self._attended_at = self._attended(noted)
         self._note_absence()
 
     def _note_absence(self) -> None:
@@ -197,10 +202,23 @@ class Worker:
             self._gap(
                 f"unattended/{attended}",
                 "trimmed",
-                f"nobody read the stream for {(now - attended) // 3_600_000} hours, and it keeps a record for "
-                "24: changes may be lost",
+                self._lost_between(
+                    attended,
+                    f"nobody read the stream for {(now - attended) // 3_600_000} hours, and it keeps a record "
+                    "for 24",
+                ),
             )
         self._attended_at = now
+
+    def _attended(self, noted: StreamCheckpoint) -> int:
+        return max(noted.noted_at, _read_up_to(self._health.health()))
+
+    def _lost_between(self, since_ms: int, why: str) -> str:
+        """The sentence for what was trimmed: it came after what was read, and is older than what a stream keeps."""
+        now = self._now_ms()
+        trimmed_up_to = now - RETENTION_S * 1000
+        until = trimmed_up_to if trimmed_up_to > since_ms else now
+        return f"changes between {_moment(since_ms)} and {_moment(until)} may be lost ({why})"
 
     def _save(self, shard_id: str, *, finished: bool) -> None:
         checkpoint = ShardCheckpoint(self._passed.get(shard_id), finished, self._now_ms())
@@ -214,10 +232,14 @@ class Worker:
         self._health.say(self._said, self._report.newest_source_at)
 
     def _gap(self, identity: str, kind: GapKind, detail: str) -> None:
-        log.error("the lake may lack changes: %s", detail)
+        log.error("%s: run `dynalake %s`", detail, MENDED_BY[kind])
         self._health.open_gap(identity, kind, detail)
         with self._lock:
             self._report.gaps.append(detail)
+
+
+def _moment(milliseconds: int) -> str:
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _read_up_to(health: Health) -> int:

@@ -82,7 +82,7 @@ def run(
     if until_caught_up:
         finish.set()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: _stop_or_leave(stop))
     screen.say(f"replicating {pipeline.config.source.table} to {pipeline.config.lake_table}; Ctrl-C ends it")
     with screen.progress("records applied") as bar:
 
@@ -107,6 +107,13 @@ def run(
     tell_gaps(screen, name, pipeline.health())
 
 
+def _stop_or_leave(stop: threading.Event) -> None:
+    """The first signal lets what is under way be settled; who sends another will not wait for that."""
+    if stop.is_set():
+        raise KeyboardInterrupt
+    stop.set()
+
+
 def health_document(health: Health) -> dict[str, Any]:
     """A pipeline's health, for scripts."""
     return {
@@ -121,6 +128,4 @@ def health_document(health: Health) -> dict[str, Any]:
 def tell_gaps(screen: Screen, name: str, health: Health) -> None:
     """Say what the lake may lack, and what mends it."""
     for gap in health.gaps:
-        screen.say(
-            f"GAP since {when(gap.found_at)}: {gap.detail}; mend it with: dynalake {gap.remedy} {name}"
-        )
+        screen.say(f"GAP since {when(gap.found_at)}: {gap.detail}: run `dynalake {gap.remedy} {name}`")

@@ -121,17 +121,17 @@ def backfill_checkpoint_before_its_page(patch: Patch) -> None:
 
 
 def repair_reads_the_source_first(patch: Patch) -> None:
-    def read(self: Repair, key: Mapping[str, Any]) -> Change | None:
+    def read(self: Repair, key: Mapping[str, Any], *known: Version) -> Change | None:
         item = self._get(self._source, self._source_table, key)
         lake_key = self._policy.apply(key)
         row = self._get(self._lake, self._applier.table, lake_key)
         seen = version_of(row)
         if item is None:
-            if row is None or is_tombstone(row):
+            if (row is None or is_tombstone(row)) and not any(version > seen for version in known):
                 return None
-            return Change(lake_key, None, read_over(seen), read_over=seen)
+            return Change(lake_key, None, read_over(seen, *known), read_over=seen)
         ingest.records.refuse_reserved(item)
-        return Change(lake_key, self._policy.apply(item), read_over(seen), read_over=seen)
+        return Change(lake_key, self._policy.apply(item), read_over(seen, *known), read_over=seen)
 
     patch.setattr(Repair, "_read", read)
 
@@ -144,14 +144,17 @@ def repair_without_condition(patch: Patch) -> None:
 
 
 def repair_without_revision(patch: Patch) -> None:
-    patch.setattr(ingest.repair, "read_over", lambda seen: seen if seen != ABSENT else read_over(seen))
+    def without_revision(seen: Version, *known: Version) -> Version:
+        return read_over(seen, *known) if seen == ABSENT else max([seen, *known])
+
+    patch.setattr(ingest.repair, "read_over", without_revision)
 
 
 def repair_keeps_rows_gone_from_the_source(patch: Patch) -> None:
     read = Repair._read
 
-    def no_tombstones(self: Repair, key: Mapping[str, Any]) -> Change | None:
-        change = read(self, key)
+    def no_tombstones(self: Repair, key: Mapping[str, Any], *known: Version) -> Change | None:
+        change = read(self, key, *known)
         return None if change is None or change.image is None else change
 
     patch.setattr(Repair, "_read", no_tombstones)
@@ -202,8 +205,10 @@ def throttled_is_taken_for_stale(patch: Patch) -> None:
 def quarantine_is_best_effort(patch: Patch) -> None:
     put_away = Replicator._put_away
 
-    def shrug(self: Replicator, batch: _Batch, record: Record, reason: str) -> None:
-        put_away(self, batch, record, reason)
+    def shrug(
+        self: Replicator, batch: _Batch, record: Record, reason: str, remaining_s: Callable[[], float]
+    ) -> None:
+        put_away(self, batch, record, reason, remaining_s)
         number = sequence_number(record)
         batch._failed = [failed for failed in batch._failed if failed != number]
 

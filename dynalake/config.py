@@ -144,8 +144,10 @@ class PipelineConfig(_Strict):
         max_rcu: read units a second that a backfill, parity or snapshot may take from a table; likewise.
         policy: path -> keep, drop, hash or mask, or what becomes of a text's segments.
         hash_key: where the secret of the keyed hash is: `env:NAME` or `secretsmanager:ARN`.
-        quarantine: `s3://bucket/prefix` in the source account, or a folder; for records that can never apply
-            and those given up.
+        quarantine: `s3://bucket/prefix` or `sqs:<queue URL>` in the source account, or a folder; for records that
+            can never apply and those given up.
+        failures: where else a redrive finds records that were given up: the on-failure destination of an event
+            source mapping of one's own, in the same forms.
         deploy: what `dynalake deploy` needs beyond the rest.
     """
 
@@ -158,6 +160,7 @@ class PipelineConfig(_Strict):
         "env:DYNALAKE_HASH_KEY"
     )
     quarantine: str = "dynalake-quarantine"
+    failures: str | None = None
     deploy: DeployConfig = Field(default_factory=DeployConfig)
 
     @model_validator(mode="after")
@@ -168,6 +171,13 @@ class PipelineConfig(_Strict):
             raise ValueError(str(error)) from None
         if len(set(names)) < len(names):
             raise ValueError(f"lake.table is {self.lake_table!r}, which is one of the lake's own tables")
+        return self
+
+    @model_validator(mode="after")
+    def _places_are_places(self) -> PipelineConfig:
+        for key, address in (("quarantine", self.quarantine), ("failures", self.failures)):
+            if address is not None and (wrong := _no_place(address)):
+                raise ValueError(f"{key}: {wrong}")
         return self
 
     @property
@@ -185,6 +195,23 @@ class PipelineConfig(_Strict):
     def checkpoint_table(self) -> str:
         """The checkpoint table's name."""
         return checkpoint_table_name(self.lake.prefix)
+
+
+def _no_place(address: str) -> str:
+    """Why an address names no place for documents; empty where it does."""
+    from ingest.errors import QuarantineError
+    from ingest.quarantine import bucket_of, is_queue, queue_of
+
+    try:
+        if is_queue(address):
+            queue_of(address)
+    except QuarantineError as error:
+        return str(error)
+    if address.startswith("s3://") and not bucket_of(address)[0]:
+        return f"{address!r} names no bucket: write s3://bucket/prefix"
+    if not address or address.startswith(("http://", "https://", "arn:")):
+        return f"{address!r} is neither s3://bucket/prefix, nor sqs:<the queue's URL>, nor a folder"
+    return ""
 
 
 class Config(_Strict):

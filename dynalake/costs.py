@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, Final
 
@@ -19,11 +19,12 @@ class Estimate:
     """What a job will take.
 
     Attributes:
-        rows: rows, as DescribeTable last counted them (DynamoDB renews that every six hours or so).
-        read_units: read request units, eventually consistent scans.
+        rows: rows.
+        read_units: read request units.
         write_units: write request units.
         usd: US dollars at the price list's on-demand prices.
         priced: the date of the price list.
+        counted: who counted the rows, for people.
     """
 
     rows: int
@@ -31,11 +32,12 @@ class Estimate:
     write_units: int
     usd: float
     priced: str
+    counted: str = "DynamoDB's own count, up to six hours old"
 
     def sentence(self) -> str:
         """The estimate in words."""
         return (
-            f"about {self.rows:,} rows (DynamoDB's own count, up to six hours old): reads {self.read_units:,} "
+            f"about {self.rows:,} rows ({self.counted}): reads {self.read_units:,} "
             f"and writes at most {self.write_units:,} capacity units, about ${self.usd:,.2f} on demand "
             f"(us-east-1 prices of {self.priced}; an estimate)"
         )
@@ -50,10 +52,39 @@ def estimate(rows: int, table_bytes: int, *, scans: int, writes: bool) -> Estima
         scans: how many times a table of this size is scanned.
         writes: whether each row is written.
     """
-    prices = _prices()
-    read_units = scans * math.ceil(table_bytes / READ_UNIT_BYTES / 2)
     row_bytes = table_bytes / rows if rows else 0
+    read_units = scans * math.ceil(table_bytes / READ_UNIT_BYTES / 2)
     write_units = rows * max(1, math.ceil(row_bytes / WRITE_UNIT_BYTES)) if writes else 0
+    return _priced(rows, read_units, write_units)
+
+
+def estimate_mending(rows: int, row_bytes: float, counted: str) -> Estimate:
+    """What mending single rows takes: each is read consistently on both sides and written once.
+
+    Args:
+        rows: the rows to mend.
+        row_bytes: the mean size of the table's rows.
+        counted: who counted the rows, for people.
+    """
+    read_units = rows * 2 * max(1, math.ceil(row_bytes / READ_UNIT_BYTES))
+    write_units = rows * max(1, math.ceil(row_bytes / WRITE_UNIT_BYTES))
+    return replace(_priced(rows, read_units, write_units), counted=counted)
+
+
+def estimate_filling(rows: int, total_bytes: int, counted: str) -> Estimate:
+    """What writing rows takes that were not read from a table: no read units.
+
+    Args:
+        rows: the rows.
+        total_bytes: their size.
+        counted: who counted the rows, for people.
+    """
+    write_units = rows * max(1, math.ceil(total_bytes / rows / WRITE_UNIT_BYTES)) if rows else 0
+    return replace(_priced(rows, 0, write_units), counted=counted)
+
+
+def _priced(rows: int, read_units: int, write_units: int) -> Estimate:
+    prices = _prices()
     usd = (
         read_units * prices["read_usd_per_million"] + write_units * prices["write_usd_per_million"]
     ) / 1_000_000

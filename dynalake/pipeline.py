@@ -34,10 +34,11 @@ from ingest.lakewriter import writer_for
 from ingest.lease import Lease, Owner
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy, actions_from
-from ingest.quarantine import Place, Quarantine, place_of
+from ingest.quarantine import Place, Quarantine, is_queue, place_of
 from ingest.repair import Repair, RepairReport
 from ingest.scan import Scan, segments_for
 from ingest.shards import StreamReader
+from ingest.shelves import Shelf, shelf_of
 from ingest.source import SourceTable, describe_source
 from ingest.standby import work_alone
 from ingest.tail import Tail
@@ -180,13 +181,16 @@ class Pipeline:
             )
         )
 
-    def _checkpoints(self) -> Checkpoints:
+    def checkpoints(self) -> Checkpoints:
+        """How far jobs have come."""
         return Checkpoints(self._lake.dynamodb(), self.config.checkpoint_table, self.config.lake_table)
 
-    def _limit(self, units: float | None) -> CapacityLimit | None:
+    def limit(self, units: float | None) -> CapacityLimit | None:
+        """A cap of so many capacity units a second; None for none."""
         return CapacityLimit(units, self._clocks.monotonic, self._clocks.sleep) if units else None
 
-    def _applier(self) -> Applier:
+    def applier(self) -> Applier:
+        """The lake table's writer."""
         dynamodb = self._lake.dynamodb()
         return Applier(
             dynamodb,
@@ -195,20 +199,44 @@ class Pipeline:
             sleep=self._clocks.sleep,
             random=self._clocks.random,
             in_flight=self._in_flight,
-            limit=self._limit(self.config.max_wcu),
+            limit=self.limit(self.config.max_wcu),
             writer=writer_for(dynamodb, self._environment),
         )
 
-    def _observer(self) -> SchemaObserver:
+    def observer(self) -> SchemaObserver:
+        """The catalogue's writer."""
         return SchemaObserver(
             self._lake.dynamodb(), self.config.catalogue_table, self.config.lake_table, self._clocks.now_ms
         )
 
-    def _place(self, kind: str) -> Place:
-        return place_of(f"{self.config.quarantine.rstrip('/')}/{kind}", self._source.s3())
+    def mender(self, *, leave_same: bool = False) -> Repair:
+        """What mends single rows; see `ingest.repair`."""
+        return Repair(
+            self._source.dynamodb(),
+            self.config.source.table,
+            self._lake.dynamodb(),
+            self.applier(),
+            self.policy,
+            self.quarantine(),
+            self.observer(),
+            self._clocks.now_ms,
+            self.limit(self.config.max_rcu),
+            threads=self._in_flight,
+            leave_same=leave_same,
+        )
 
-    def _quarantine(self) -> Quarantine:
-        return Quarantine(self._place("quarantine"), self.name)
+    def place(self, kind: str) -> Place:
+        """Where records are put away: "quarantine", or "failed/<pipeline>"."""
+        address = f"{self.config.quarantine.rstrip('/')}/{kind}"
+        return place_of(address, self._source.s3(), self._source.sqs() if is_queue(address) else None)
+
+    def shelf(self, address: str) -> Shelf:
+        """What a place of the source account holds."""
+        return shelf_of(address, self._source.s3(), self._source.sqs() if is_queue(address) else None)
+
+    def quarantine(self) -> Quarantine:
+        """Where records and rows go that can never apply."""
+        return Quarantine(self.place("quarantine"), self.name)
 
     def _source_scan(self, segments: int | None = None) -> Scan:
         return self._scan(self._source, self.config.source.table, segments)
@@ -218,7 +246,7 @@ class Pipeline:
 
     def _scan(self, account: Account, table: str, segments: int | None = None) -> Scan:
         segments = segments or segments_for(self.source_table.approximate_bytes)
-        limit = self._limit(self.config.max_rcu)
+        limit = self.limit(self.config.max_rcu)
         return Scan(account.dynamodb(), table, segments=segments, limit=limit)
 
     def source_dynamodb(self) -> DynamoDBClient:
@@ -264,7 +292,7 @@ class Pipeline:
         warning = quota_warning(dynamodb)
         steps = ensure_shared_tables(dynamodb, self.config.catalogue_table, self.config.checkpoint_table)
         steps += ensure_lake_table(dynamodb, self.config.lake_table, key)
-        checkpoints = self._checkpoints()
+        checkpoints = self.checkpoints()
         if checkpoints.stream() is None:
             self.health_store.open_gap(
                 "before-the-stream",
@@ -281,7 +309,7 @@ class Pipeline:
         """Whether `setup` has been run to its end."""
         dynamodb = self._lake.dynamodb()
         try:
-            return self._checkpoints().stream() is not None
+            return self.checkpoints().stream() is not None
         except dynamodb.exceptions.ResourceNotFoundException:
             return False
 
@@ -292,11 +320,11 @@ class Pipeline:
         return Backfill(
             self._source_scan,
             self.source_table.key_names,
-            self._applier(),
+            self.applier(),
             self.policy,
-            self._quarantine(),
-            self._observer(),
-            self._checkpoints(),
+            self.quarantine(),
+            self.observer(),
+            self.checkpoints(),
             self.health_store,
             self._clocks.now_ms,
         ).run(restart=restart, on_progress=on_progress)
@@ -304,10 +332,10 @@ class Pipeline:
     def replicator(self) -> Replicator:
         """The handler that Lambda runs, over this pipeline's accounts."""
         return Replicator(
-            self._applier(),
+            self.applier(),
             self.policy,
-            self._quarantine(),
-            self._observer(),
+            self.quarantine(),
+            self.observer(),
             self.health_store,
             self._clocks.now_ms,
         )
@@ -336,7 +364,7 @@ class Pipeline:
             delivery = Delivery(
                 process,
                 arn,
-                self._place(f"failed/{self.name}"),
+                self.place(f"failed/{self.name}"),
                 self.health_store,
                 now_ms=self._clocks.now_ms,
                 stop=stop_work,
@@ -345,7 +373,7 @@ class Pipeline:
             return Worker(
                 StreamReader(self._source.streams(), arn),
                 delivery,
-                self._checkpoints(),
+                self.checkpoints(),
                 self.health_store,
                 now_ms=self._clocks.now_ms,
                 monotonic=self._clocks.monotonic,
@@ -391,7 +419,7 @@ class Pipeline:
             self.source_table.key_names,
             None if self.policy.lossless else self.policy.apply,
             lambda: StreamReader(self._source.streams(), self.source_table.stream_arn),
-            self._limit(self.config.max_rcu),
+            self.limit(self.config.max_rcu),
             self._clocks.now_ms,
             self._clocks.sleep,
             self._clocks.monotonic,
@@ -412,16 +440,7 @@ class Pipeline:
         on_progress: Callable[[RepairReport], None] = lambda _: None,
     ) -> RepairReport:
         """Read these source keys again and make the lake's rows what they are; see `ingest.repair`."""
-        return Repair(
-            self._source.dynamodb(),
-            self.config.source.table,
-            self._lake.dynamodb(),
-            self._applier(),
-            self.policy,
-            self._quarantine(),
-            self._observer(),
-            self._clocks.now_ms,
-        ).mend(keys, on_progress)
+        return self.mender().mend(keys, on_progress)
 
     def snapshot(
         self,

@@ -87,6 +87,7 @@ class RedriveReport:
         written: rows written anew.
         deleted: rows that became tombstones.
         absent: rows that neither side has.
+        same: rows that were right already.
         overtaken: rows that newer changes reached meanwhile.
         refused: rows that can still not be written.
         failed: rows that could not be written now.
@@ -105,6 +106,7 @@ class RedriveReport:
     written: int = 0
     deleted: int = 0
     absent: int = 0
+    same: int = 0
     overtaken: int = 0
     refused: int = 0
     failed: int = 0

@@ -13,8 +13,9 @@ has the row any more: then a tombstone takes its version.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from botocore.exceptions import ClientError
 
@@ -26,8 +27,8 @@ from ingest.policy import Policy
 from ingest.quarantine import Quarantine
 from ingest.records import refuse_reserved
 from ingest.wire import from_boto3, to_boto3
-from lake.contract.rows import Change, is_tombstone, version_of
-from lake.contract.versions import Version, is_newer, read_over
+from lake.contract.rows import Change, is_tombstone, source_item, version_of
+from lake.contract.versions import ABSENT, Version, is_newer, read_over
 from lake.errors import ContractError
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 BATCH: int = 100
 """Rows between two reports of progress."""
+
+SAME: Final = Change({}, None, ABSENT)
+"""In place of a change: the row is right as it is."""
 
 _OTHER_KEY_SCHEMA = "does not match the schema"
 """What DynamoDB says where no key would fit the table; any other complaint is about this key's value."""
@@ -51,6 +55,7 @@ class RepairReport:
         overtaken: rows that the stream changed meanwhile, and so were left to it.
         absent: rows that neither side has.
         refused: rows that can never be written.
+        same: rows that were right already, and left alone; counted only where that was asked for.
     """
 
     asked: int = 0
@@ -59,6 +64,7 @@ class RepairReport:
     overtaken: int = 0
     absent: int = 0
     refused: int = 0
+    same: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +88,13 @@ class Mended:
         wanted: the row.
         outcome: "written", "deleted" (it became a tombstone), "absent" (neither side has it), "overtaken" (it
             was changed between the look and the write, which was left undone), "refused" (it can never be
-            written), "failed" (it was not written now).
+            written), "failed" (it was not written now), "same" (it was right already, and is left alone).
         seen: the row's version before the source was read; None if there was no look, or nothing to do.
         reason: one sentence for "refused" and "failed", without an item's values.
     """
 
     wanted: Wanted
-    outcome: Literal["written", "deleted", "absent", "overtaken", "refused", "failed"]
+    outcome: Literal["written", "deleted", "absent", "overtaken", "refused", "failed", "same"]
     seen: Version | None = None
     reason: str = ""
 
@@ -107,10 +113,24 @@ class Repair:
         observer: SchemaObserver,
         now_ms: Callable[[], int],
         limit: CapacityLimit | None = None,
+        *,
+        threads: int = 1,
+        leave_same: bool = False,
     ) -> None:
-        """Join the parts; each client is that of its side's account.
+        """Join the parts.
 
-        `limit` caps the read units a second, of both tables together.
+        Args:
+            source: the source account's client.
+            source_table: the source table's name.
+            lake: the lake account's client.
+            applier: writes to the lake table.
+            policy: what becomes of an attribute.
+            quarantine: where rows go that can never be written.
+            observer: the catalogue's writer.
+            now_ms: the time of day, epoch milliseconds.
+            limit: caps the read units a second, of both tables together.
+            threads: rows looked at side by side.
+            leave_same: leave a row alone that shows what the source has, and no older version than is known.
         """
         self._source = cast("DynamoDBClient", _Metered(source, limit)) if limit else source
         self._source_table = source_table
@@ -120,6 +140,8 @@ class Repair:
         self._quarantine = quarantine
         self._observer = observer
         self._now_ms = now_ms
+        self._leave_same = leave_same
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="repair") if threads > 1 else None
 
     def mend(
         self, keys: Iterable[Mapping[str, Any]], on_progress: Callable[[RepairReport], None] = lambda _: None
@@ -134,7 +156,7 @@ class Repair:
             SourceError: the source cannot be read.
             LakeUnavailableError: the lake refuses every write.
         """
-        counts = dict.fromkeys(("asked", "written", "deleted", "overtaken", "absent", "refused"), 0)
+        counts = dict.fromkeys(("asked", "written", "deleted", "overtaken", "absent", "refused", "same"), 0)
         for batch in in_batches(keys):
             for mended in self.settle([Wanted(key) for key in batch]):
                 counts["asked"] += 1
@@ -158,17 +180,14 @@ class Repair:
         answers: list[Mended] = []
         changes: list[Change] = []
         writing: list[Wanted] = []
-        for wanted in batch:
-            try:
-                change = self._read(wanted.key, *([] if wanted.known is None else [wanted.known]))
-            except (MalformedRecordError, ContractError) as error:
-                answers.append(Mended(wanted, "refused", reason=str(error)))
-                continue
-            if change is None:
-                answers.append(Mended(wanted, "absent"))
-            else:
-                changes.append(change)
+        for wanted, found in zip(
+            batch, (self._pool.map if self._pool else map)(self._look, batch), strict=True
+        ):
+            if isinstance(found, Change):
+                changes.append(found)
                 writing.append(wanted)
+            else:
+                answers.append(found)
         results = self._applier.apply(changes)
         for wanted, result in zip(writing, results, strict=True):
             seen, reason = result.change.read_over, result.reason
@@ -186,19 +205,36 @@ class Repair:
         self._observer.note(result.change for result in results if result.outcome is Outcome.APPLIED)
         return answers
 
+    def _look(self, wanted: Wanted) -> Change | Mended:
+        """The change that mends a row, or what became of it without one."""
+        try:
+            change = self._read(wanted.key, *([] if wanted.known is None else [wanted.known]))
+        except (MalformedRecordError, ContractError) as error:
+            return Mended(wanted, "refused", reason=str(error))
+        if change is None:
+            return Mended(wanted, "absent")
+        if change is SAME:
+            return Mended(wanted, "same")
+        return change
+
     def _read(self, key: Mapping[str, Any], *known: Version) -> Change | None:
         """The change that mends a row; None where neither side has it. The order of the reads is the point."""
         lake_key = self._policy.apply(key)
         row = self._get(self._lake, self._applier.table, lake_key)
         seen = version_of(row)
         item = self._get(self._source, self._source_table, key)
+        newer_is_known = any(is_newer(version, seen) for version in known)
         if item is None:
             gone = row is None or is_tombstone(row)
-            if gone and not any(is_newer(version, seen) for version in known):
+            if gone and not newer_is_known:
                 return None
             return Change(lake_key, None, read_over(seen, *known), deleted_by="unknown", read_over=seen)
         refuse_reserved(item)
-        return Change(lake_key, self._policy.apply(item), read_over(seen, *known), read_over=seen)
+        image = self._policy.apply(item)
+        shown = None if row is None or is_tombstone(row) else source_item(row)
+        if self._leave_same and shown == image and not newer_is_known:
+            return SAME
+        return Change(lake_key, image, read_over(seen, *known), read_over=seen)
 
     @staticmethod
     def _get(dynamodb: DynamoDBClient, table: str, key: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dynalake.cli import analyse, check, demonstrate, fresh, operate, replicate, set_up, stacks
+from dynalake.cli import analyse, check, demonstrate, fresh, operate, recover, replicate, set_up, stacks
 
 app = typer.Typer(
     name="dynalake",
@@ -30,6 +30,7 @@ for command in (
     operate.status,
     check.parity,
     check.repair,
+    recover.redrive,
     analyse.snapshot,
     fresh.refresh,
     fresh.follow,

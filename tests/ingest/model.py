@@ -613,7 +613,7 @@ class World:
             self.now_ms,
         )
 
-    def _a_repair(self) -> Repair:
+    def _a_repair(self, *, leave_same: bool = False) -> Repair:
         return Repair(
             self.source.client,
             SOURCE,
@@ -623,11 +623,12 @@ class World:
             Quarantine(self.place, "orders"),
             self._observer(),
             self.now_ms,
+            leave_same=leave_same,
         )
 
     def _a_redrive(self) -> Redrive:
         return Redrive(
-            self._a_repair(),
+            self._a_repair(leave_same=True),
             Reader("orders", TABLE_ARN, ("pk",)),
             lambda arn: StreamReader(self.streams.client, arn),
             self.health,

@@ -1,0 +1,130 @@
+"""Commands that bring to the lake what it lacks: `redrive`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, Name, open_set_up
+from dynalake.screen import Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dynalake.jobs.recovery import Redriving
+    from ingest.redrive import Problem, RedriveReport
+
+SHOWN = 10
+"""Documents that are told of on the screen; --json has more."""
+
+
+def redrive(
+    name: Name,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="One place to look at: s3://bucket/prefix, sqs:QUEUE_URL or a folder. All that the configuration "
+            "knows of if not given.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Settle what was put away: quarantined records, and those given up. Mend the cause first.
+
+    Each row is read from the source again; no old image is applied. A document is taken away when its rows are
+    settled, so a run that was cut off is simply run again. Safe while the stream is live. Exit code 1 if
+    documents stay.
+
+    Examples: `dynalake redrive orders --dry-run`, `dynalake redrive orders --from s3://failures/aws/lambda`
+    """
+    from dynalake.jobs.recovery import redriving
+
+    screen = Screen(as_json=as_json)
+    pipeline = open_set_up(name, config)
+    job = redriving(pipeline, from_)
+    if dry_run:
+        _survey(screen, name, job)
+        return
+    documents = job.count()
+    cost = job.estimate(documents, "one for each document; a batch that was given up may hold more")
+    screen.say(f"redrive of {documents:,} documents in {', '.join(job.places)}: {cost.sentence()}")
+    with screen.progress("redrive", documents or None) as bar:
+
+        def show(done: RedriveReport) -> None:
+            bar.at(done.documents, max(documents, done.documents))
+
+        report = job.run(show)
+    health = pipeline.health()
+    screen.answer(
+        {
+            "pipeline": name,
+            "places": list(job.places),
+            "estimate": dataclasses.asdict(cost),
+            "redrive": {
+                **dataclasses.asdict(report),
+                "gaps_closed": [gap.detail for gap in report.gaps_closed],
+            },
+            "complete": health.complete,
+            "gaps": [gap.detail for gap in health.gaps],
+        }
+    )
+    _tell(screen, report)
+    for gap in health.gaps:
+        screen.say(f"GAP: {gap.detail}; mend it with: dynalake {gap.remedy} {name}")
+    if report.left or report.unknown:
+        raise typer.Exit(1)
+
+
+def _survey(screen: Screen, name: str, job: Redriving) -> None:
+    found = job.survey()
+    counted = "those that the documents say"
+    if found.unseen or found.pointers:
+        counted += f"; {found.unseen + found.pointers:,} documents say theirs only when they are redriven"
+    cost = job.estimate(found.rows, counted)
+    screen.answer(
+        {
+            "pipeline": name,
+            "places": list(job.places),
+            "estimate": dataclasses.asdict(cost),
+            "found": dataclasses.asdict(found),
+        }
+    )
+    screen.say(f"{found.documents:,} documents in {', '.join(job.places)}: {cost.sentence()}")
+    if found.foreign:
+        screen.say(f"{found.foreign:,} are of other pipelines")
+    _show_problems(screen, found.problems)
+
+
+def _tell(screen: Screen, report: RedriveReport) -> None:
+    screen.say(
+        f"{report.documents:,} documents: {report.settled:,} settled, {report.left:,} left, {report.unknown:,} not "
+        f"understood, {report.foreign:,} of other pipelines"
+    )
+    screen.say(
+        f"{report.rows:,} rows: {report.written:,} written, {report.deleted:,} deleted, {report.same:,} right already, "
+        f"{report.absent:,} on neither side, {report.overtaken:,} overtaken by newer changes, {report.refused:,} "
+        f"refused, {report.failed:,} not written now"
+    )
+    if report.lost:
+        screen.say(
+            f"{report.lost:,} documents pointed to records that the stream has no longer: only a repair finds the rows"
+        )
+    _show_problems(screen, report.problems)
+    for gap in report.gaps_closed:
+        screen.say(f"closed: {gap.detail}")
+    if report.gap_stays:
+        screen.say(f"the gap stays open: {report.gap_stays}")
+
+
+def _show_problems(screen: Screen, problems: Sequence[Problem]) -> None:
+    if not problems:
+        return
+    screen.table(["left", "why"], [[each.document, each.why] for each in problems[:SHOWN]])
+    if len(problems) > SHOWN:
+        screen.say(f"and {len(problems) - SHOWN:,} more, which --json lists")

@@ -1,0 +1,111 @@
+"""Redrive and the backfill from an export, put together for one pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dynalake.costs import Estimate, estimate_mending
+from dynalake.deploy.names import LAMBDA_FAILURES
+from dynalake.errors import UserError
+from ingest.documents import Reader
+from ingest.quarantine import bucket_of, is_queue, queue_of
+from ingest.redrive import Redrive, RedriveReport, Survey
+from ingest.shards import StreamReader
+from ingest.shelves import Shelf
+
+if TYPE_CHECKING:
+    from dynalake.pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Redriving:
+    """A redrive that is ready to run.
+
+    Attributes:
+        places: the addresses where it looks.
+        covers_all: whether these are all that the configuration knows of.
+    """
+
+    places: Sequence[str]
+    covers_all: bool
+    _shelves: Sequence[Shelf]
+    _job: Redrive
+    _row_bytes: float
+
+    def count(self) -> int:
+        """How many documents there are, those of other pipelines included; of a queue about so many."""
+        return sum(shelf.count() for shelf in self._shelves)
+
+    def estimate(self, rows: int, counted: str) -> Estimate:
+        """What mending so many rows takes."""
+        return estimate_mending(rows, self._row_bytes, counted)
+
+    def survey(self) -> Survey:
+        """What a run would find; see `ingest.redrive`."""
+        return self._job.survey(self._shelves)
+
+    def run(self, on_progress: Callable[[RedriveReport], None] = lambda _: None) -> RedriveReport:
+        """Settle what can be settled; see `ingest.redrive`."""
+        return self._job.run(self._shelves, covers_all=self.covers_all, on_progress=on_progress)
+
+
+def redriving(pipeline: Pipeline, from_: str | None = None) -> Redriving:
+    """Put a redrive together.
+
+    Args:
+        pipeline: the pipeline.
+        from_: one place to look at; all that the configuration knows of if None.
+
+    Raises:
+        UserError: `from_` is no place.
+        SourceError: the source table cannot be replicated.
+    """
+    places = [_place(from_)] if from_ else places_of(pipeline)
+    source = pipeline.source_table
+    table_arn = source.stream_arn.partition("/stream/")[0]
+    job = Redrive(
+        pipeline.mender(leave_same=True),
+        Reader(pipeline.name, table_arn, source.key_names),
+        lambda arn: StreamReader(pipeline.source_streams(), arn),
+        pipeline.health_store,
+        now_ms=pipeline.now_ms,
+        sleep=pipeline.clocks.sleep,
+    )
+    return Redriving(
+        places,
+        from_ is None,
+        [pipeline.shelf(place) for place in places],
+        job,
+        source.approximate_bytes / source.approximate_rows if source.approximate_rows else 0.0,
+    )
+
+
+def places_of(pipeline: Pipeline) -> list[str]:
+    """Everywhere that records of a pipeline may have been put away, as far as the configuration knows.
+
+    The quarantine, the worker's failure destination beside it, in a bucket Lambda's too (it always begins with
+    `aws/lambda/`), and `failures`.
+    """
+    quarantine = pipeline.config.quarantine.rstrip("/")
+    if is_queue(quarantine):
+        places = [f"sqs:{queue_of(quarantine)[0]}"]
+    else:
+        places = [f"{quarantine}/quarantine/{pipeline.name}", f"{quarantine}/failed/{pipeline.name}"]
+        if quarantine.startswith("s3://"):
+            places.append(f"s3://{bucket_of(quarantine)[0]}/{LAMBDA_FAILURES.rstrip('/')}")
+    if pipeline.config.failures:
+        places.append(pipeline.config.failures)
+    return list(dict.fromkeys(places))
+
+
+def _place(address: str) -> str:
+    if address.startswith("https://sqs."):
+        return f"sqs:{address}"
+    if not (address.startswith("s3://") or is_queue(address) or Path(address).is_dir()):
+        raise UserError(
+            f"--from {address!r}: there is no such folder; name s3://bucket/prefix, sqs:<the queue's URL> or a folder"
+        )
+    return address

@@ -210,7 +210,12 @@ class _Turn:
         file = claimed / "snapshot.duckdb"
         try:
             told = json.loads((claimed / "entry").read_text())
-            if told["published"] != self._published or told["spare"] != _stamp(file) or _in_use(file):
+            if (
+                told["published"] != self._published
+                or told["spare"] != _stamp(file)
+                or _in_use(file)
+                or not (claimed / "changes").is_file()
+            ):
                 return None
             entry = _entry_from_json(told["entry"])
             file.rename(place.file)

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from pyarrow import Schema
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodbstreams import DynamoDBStreamsClient
+    from types_boto3_s3 import S3Client
 
     from dynalake.jobs.parity import Scope
     from expectations.parity import Difference, ParityResult
@@ -264,6 +265,10 @@ class Pipeline:
     def lake_streams(self) -> DynamoDBStreamsClient:
         """A DynamoDB Streams client of the lake account."""
         return self._lake.streams()
+
+    def lake_s3(self) -> S3Client:
+        """An S3 client of the lake account."""
+        return self._lake.s3()
 
     @property
     def clocks(self) -> Clocks:

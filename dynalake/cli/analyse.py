@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_set_up
+from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_pipeline, open_set_up
 from dynalake.errors import UserError
 from dynalake.screen import Screen
 
@@ -79,30 +79,58 @@ def snapshot(
 
 def export(
     name: Name,
-    out: Annotated[Path, typer.Option("--out", help="The file, or for Parquet a folder.", metavar="PATH")],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", help="The file, or for Parquet a folder; here, or s3://bucket/key.", metavar="PATH"
+        ),
+    ],
     format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.parquet,
     lake: Annotated[
         Path | None,
         typer.Option(
-            "--lake", help="Take the rows from this snapshot, not from the lake table.", metavar="FILE"
+            "--from",
+            "--lake",
+            help="Take the rows from this snapshot, not from the lake table.",
+            metavar="FILE",
         ),
     ] = None,
+    partition_by: Annotated[
+        list[str] | None,
+        typer.Option(help="Parquet: folders by a column, or by NAME=SQL; repeatable.", metavar="COLUMN"),
+    ] = None,
+    sort_by: Annotated[
+        list[str] | None,
+        typer.Option(help="Order of rows: a column, with ' desc' behind it; repeatable.", metavar="COLUMN"),
+    ] = None,
+    flatten: Annotated[
+        bool, typer.Option("--flatten", help="CSV and Hyper: a column for each field of a map.")
+    ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
     """Write a table as Parquet, CSV, Arrow or Tableau .hyper, from a snapshot or straight from the lake.
 
-    Examples: `dynalake export orders --format parquet --out orders.parquet --lake lake.duckdb`, `dynalake export
-    orders --format hyper --out orders.hyper`
+    What was at the target is replaced when the export is whole, and stays if it fails; in S3 too, where the lake
+    side's credentials and endpoint are used.
+
+    Examples: `dynalake export orders --out orders.parquet --from lake.duckdb`, `dynalake export orders --out
+    s3://bucket/orders/ --partition-by country --partition-by "day=left(ordered_at, 10)" --sort-by "total desc"`,
+    `dynalake export orders --format hyper --flatten --out orders.hyper`
     """
-    from lake.export import export_table
+    from lake.export import Layout, export_table
 
     screen = Screen(as_json=as_json)
+    to_s3 = out.startswith("s3://")
+    layout = Layout(tuple(partition_by or ()), tuple(sort_by or ()), flatten)
     with tempfile.TemporaryDirectory(prefix="dynalake-") as folder:
+        s3 = open_pipeline(name, config).lake_s3() if to_s3 else None
         if lake is None:
             lake = Path(folder) / "lake.duckdb"
             _snapshot(screen, open_set_up(name, config), lake)
-        report = export_table(lake, name, format_.value, out)
+        with screen.progress(f"exporting {name}") as bar:
+            target = out if to_s3 else Path(out)
+            report = export_table(lake, name, format_.value, target, layout=layout, s3=s3, on_progress=bar.at)
     screen.answer(
         {
             "table": name,
@@ -110,9 +138,11 @@ def export(
             "path": str(report.path),
             "rows": report.rows,
             "bytes": report.bytes,
+            "files": report.files,
         }
     )
-    screen.say(f"{report.path}: {report.rows:,} rows, {report.bytes:,} bytes of {report.format}")
+    files = "" if report.files == 1 else f" in {report.files:,} files"
+    screen.say(f"{report.path}: {report.rows:,} rows, {report.bytes:,} bytes of {report.format}{files}")
 
 
 def ddl(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lake.contract.rows import SOURCE_AT, VERSION, WRITTEN_AT
+from lake.export.layout import Layout, order
 from lake.export.select import lossless_select, with_companions
 from lake.open import Lake
 from lake.types import METADATA_KEY, NULLS, arrow_type, columns_to_json
@@ -14,7 +15,7 @@ BATCH_ROWS: Final = 122_880
 """DuckDB's own row group: a batch never spans two."""
 
 
-def write(lake: Lake, table: str, part: Path) -> None:
+def write(lake: Lake, table: str, part: Path, layout: Layout) -> None:
     """Writes the table to the file `part`."""
     import pyarrow as pa
 
@@ -27,7 +28,9 @@ def write(lake: Lake, table: str, part: Path) -> None:
         (NULLS, pa.list_(pa.string())),
     ]
     schema = pa.schema(fields, metadata={METADATA_KEY: columns_to_json(columns).encode()})
-    reader = lake.sql(lossless_select(columns, table)).to_arrow_reader(BATCH_ROWS)
+    terms = order(columns, layout.sort_by)
+    ordered = f" ORDER BY {', '.join(terms)}" if terms else ""
+    reader = lake.sql(lossless_select(columns, table) + ordered).to_arrow_reader(BATCH_ROWS)
     with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for batch in reader:
             writer.write_batch(batch.cast(schema))

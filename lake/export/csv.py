@@ -1,35 +1,45 @@
 """CSV for people: a header, nested values as JSON text, binary as base64, NULL as nothing, "" as "".
 
-Spreadsheets run a cell that begins with = + - @ tab or carriage return as a formula (OWASP, "CSV Injection"),
-and what stands in a source's text may come from anybody. Such text gets a single quote before it, headers
-too; numbers do not, and stay numbers.
+Spreadsheets run a cell that begins with = + - @ tab, carriage return or line feed as a formula, some also with the
+full-width forms of the first four (OWASP, "CSV Injection"), and what stands in a source's text may come from
+anybody. Such text gets a single quote before it, headers too; so does text in which such a character follows single
+quotes, so that the way back is certain (`original`). Numbers get none, and stay numbers.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
+from lake.export.layout import Layout, order
 from lake.export.select import flat_select
 from lake.open import Lake
 from lake.types import Blob, Json, Text, Type, literal
 
-_FORMULA_STARTS: Final = "=+-@\t\r"
+_FORMULA_STARTS: Final = "=+@\t\r\n＝＋－＠-"
+_GUARDED: Final = re.compile(f"'*[{_FORMULA_STARTS}]")
 
 
-def write(lake: Lake, table: str, part: Path) -> None:
+def original(cell: str) -> str:
+    """The text that a cell of a text column held before it was made safe."""
+    return cell[1:] if cell.startswith("'") and _GUARDED.match(cell) else cell
+
+
+def write(lake: Lake, table: str, part: Path, layout: Layout) -> None:
     """Writes the table to the file `part`."""
-    query = flat_select(lake.columns(table), table, _cell, _header)
-    lake.sql(f"COPY ({query}) TO {literal(str(part))} (FORMAT csv, HEADER, COMPRESSION none)")
+    columns = lake.columns(table)
+    query = flat_select(columns, table, _cell, _header, flatten=layout.flatten)
+    terms = order(columns, layout.sort_by)
+    ordered = f"{query} ORDER BY {', '.join(terms)}" if terms else query
+    lake.sql(f"COPY ({ordered}) TO {literal(str(part))} (FORMAT csv, HEADER, COMPRESSION none)")
 
 
 def _cell(kind: Type, value: str) -> str:
     match kind:
         case Text():
-            starts = literal(f"[{_FORMULA_STARTS.replace('-', '')}-]")
-            return (
-                f"CASE WHEN regexp_matches(left({value}, 1), {starts}) THEN '''' || {value} ELSE {value} END"
-            )
+            starts = f"regexp_matches({value}, {literal(f'^{_GUARDED.pattern}')})"
+            return f"CASE WHEN {starts} THEN '''' || {value} ELSE {value} END"
         case Blob():
             # base64 may begin with a plus.
             return f"CASE WHEN to_base64({value})[1] = '+' THEN '''' ELSE '' END || to_base64({value})"
@@ -40,4 +50,4 @@ def _cell(kind: Type, value: str) -> str:
 
 
 def _header(name: str) -> str:
-    return "'" + name if name[0] in _FORMULA_STARTS else name
+    return "'" + name if _GUARDED.match(name) else name

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import duckdb
 
 from lake.errors import ExportError
 from lake.export import arrow, csv, hyper, parquet
+from lake.export.layout import Layout
+from lake.export.target import Progress, files_of, local_target, s3_target
+from lake.export.watch import watching
 from lake.open import Lake, open_lake
 
-Format = Literal["parquet", "csv", "hyper", "arrow"]
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
 
-_WRITERS: Final[Mapping[str, Callable[[Lake, str, Path], None]]] = {
-    "parquet": parquet.write,
-    "csv": csv.write,
-    "hyper": hyper.write,
-    "arrow": arrow.write,
-}
+Format = Literal["parquet", "csv", "hyper", "arrow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,92 +29,97 @@ class ExportReport:
     """What an export wrote.
 
     Attributes:
-        path: the file or directory.
+        path: the file or directory, or its s3:// address.
         rows: its rows.
         bytes: its size, all files together.
+        files: how many files.
         format: its format.
     """
 
-    path: Path
+    path: Path | str
     rows: int
     bytes: int
+    files: int
     format: Format
 
 
-def export_table(snapshot: Path, table: str, format: Format, out: Path) -> ExportReport:  # noqa: A002
+def export_table(
+    snapshot: Path,
+    table: str,
+    format: Format,  # noqa: A002
+    out: Path | str,
+    *,
+    layout: Layout | None = None,
+    s3: S3Client | None = None,
+    on_progress: Progress = lambda _done, _total: None,
+) -> ExportReport:
     """Writes a snapshot's table to a file, or, for Parquet, to a directory of part files.
 
-    The target is written beside itself under a temporary name and put in place when it is whole.
+    What was at the target is replaced when the export is whole, and stays if it fails; see `lake.export.target`.
 
     Args:
         snapshot: the snapshot file.
         table: the table's name in it.
         format: "parquet" (a file if `out` ends in .parquet, else a directory), "csv", "hyper" or "arrow".
-        out: where to.
+        out: where to, a path or s3://bucket/key.
+        layout: partitions (Parquet), order, and whether STRUCTs are flattened (CSV, Hyper).
+        s3: the client for an s3:// target.
+        on_progress: called with what is done and the whole: percent while it is written, bytes while it is sent.
 
     Raises:
         SnapshotError: the snapshot cannot be opened.
-        ExportError: there is no such table or format, or the target cannot be written.
+        ExportError: there is no such table or format, the layout cannot be carried out, or the target cannot be
+            written.
     """
     if format not in get_args(Format):
         raise ExportError(f"the format {format!r} is not one of {', '.join(get_args(Format))}")
-    out = out.absolute()
-    directory = format == "parquet" and out.suffix != ".parquet"
-    _check(out, directory)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    layout = layout or Layout()
+    _check_layout(format, layout)
+    directory = format == "parquet" and not str(out).endswith(".parquet")
     with open_lake(snapshot) as lake:
         if table not in lake.tables():
             raise ExportError(
                 f"{snapshot} has no table {table!r}; it has {', '.join(lake.tables()) or 'none'}"
             )
         rows = lake.freshness(table).rows
-        try:
-            _remove(part)
-            if directory:
-                part.mkdir()
-            _WRITERS[format](lake, table, part)
-            size = sum(file.stat().st_size for file in part.iterdir()) if directory else part.stat().st_size
-            _put(part, out)
-        except (OSError, duckdb.Error) as error:
-            raise ExportError(f"{table} cannot be exported to {out}: {error}") from error
-        finally:
-            _remove(part)
-    return ExportReport(out, rows, size, format)
+        with _target(out, s3, directory, on_progress) as part:
+            try:
+                with watching(lake.connection, on_progress):
+                    _write(lake, table, format, part, layout)
+            except duckdb.Error as error:
+                raise ExportError(f"{table} cannot be exported to {out}: {error}") from error
+            files = files_of(part)
+            size = sum(file.stat().st_size for file in files)
+    return ExportReport(out.absolute() if isinstance(out, Path) else out, rows, size, len(files), format)
 
 
-def _check(out: Path, directory: bool) -> None:
-    if not out.parent.is_dir():
-        raise ExportError(f"{out.parent} is not a directory: make it, or give another path")
-    if not os.access(out.parent, os.W_OK):
-        raise ExportError(f"{out.parent} cannot be written")
-    if not directory:
-        if out.is_dir():
-            raise ExportError(f"{out} is a directory: give the path of a file")
-    elif out.exists():
-        if not out.is_dir():
-            raise ExportError(f"{out} is a file: let it end in .parquet, or give the path of a directory")
-        strange = next((file.name for file in out.iterdir() if file.suffix != ".parquet"), None)
-        if strange is not None:
-            raise ExportError(f"{out} holds {strange}, which no export wrote: give a directory of its own")
-
-
-def _put(part: Path, out: Path) -> None:
-    """A directory cannot be renamed over another: the old one steps aside, and comes back if need be."""
-    if not out.is_dir():
-        part.replace(out)
-        return
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    out.rename(old)
-    try:
-        part.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    shutil.rmtree(old)
-
-
-def _remove(part: Path) -> None:
-    if part.is_dir():
-        shutil.rmtree(part)
+@contextmanager
+def _target(out: Path | str, s3: S3Client | None, directory: bool, on_progress: Progress) -> Iterator[Path]:
+    if str(out).startswith("s3://"):
+        if s3 is None:
+            raise ExportError(f"{out} needs an S3 client")
+        with s3_target(str(out), s3, directory=directory, on_progress=on_progress) as part:
+            yield part
     else:
-        part.unlink(missing_ok=True)
+        with local_target(Path(out), directory=directory) as part:
+            yield part
+
+
+def _write(lake: Lake, table: str, format_: Format, part: Path, layout: Layout) -> None:
+    match format_:
+        case "parquet":
+            # Two exports to one folder in S3 must not share a file's name.
+            parquet.write(lake, table, part, layout, secrets.token_hex(4))
+        case "csv":
+            csv.write(lake, table, part, layout)
+        case "hyper":
+            hyper.write(lake, table, part, layout)
+        case "arrow":
+            arrow.write(lake, table, part, layout)
+
+
+def _check_layout(format_: Format, layout: Layout) -> None:
+    if layout.partition_by and format_ != "parquet":
+        raise ExportError(f"only Parquet can be partitioned, not {format_}")
+    if layout.flatten and format_ not in ("csv", "hyper"):
+        raise ExportError(f"{format_} keeps nested values as they are: only CSV and Hyper can be flattened")

@@ -1,4 +1,4 @@
-"""Tableau's .hyper: nested values as JSON text, decimals with all their digits, nothing sent to anybody.
+"""Tableau's .hyper: nested values flattened or as JSON text, decimals with all their digits, nothing sent to anybody.
 
 pantab starts Hyper with `Telemetry::DoNotSendUsageDataToTableau` and with no log file, in its own code
 (writer.cpp, 5.3), so there is no switch to turn.
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from lake.errors import ExportError
+from lake.export.layout import Layout, order
 from lake.export.select import flat_select
 from lake.open import Lake
 from lake.types import Json, Type
@@ -21,7 +22,7 @@ BATCH_ROWS: Final = 65_536
 """Rows in memory at a time."""
 
 
-def write(lake: Lake, table: str, part: Path) -> None:
+def write(lake: Lake, table: str, part: Path, layout: Layout) -> None:
     """Writes the table to the file `part`, as the Hyper table of the same name in the schema `public`.
 
     Raises:
@@ -31,7 +32,11 @@ def write(lake: Lake, table: str, part: Path) -> None:
         import pantab
     except ImportError as error:
         raise ExportError("Tableau's format needs pantab: install dynalake[tableau]") from error
-    query = flat_select(lake.columns(table), table, _cell, str)
+    columns = lake.columns(table)
+    query = flat_select(columns, table, _cell, str, flatten=layout.flatten)
+    terms = order(columns, layout.sort_by)
+    if terms:
+        query += f" ORDER BY {', '.join(terms)}"
     reader = lake.sql(query).to_arrow_reader(BATCH_ROWS)
     try:
         pantab.frame_to_hyper(

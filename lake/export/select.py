@@ -13,6 +13,7 @@ from lake.types import (
     ListOf,
     Struct,
     Type,
+    column_names,
     duckdb_type,
     identifier,
 )
@@ -29,22 +30,44 @@ def lossless_select(columns: Sequence[Column], table: str) -> str:
 
 
 def flat_select(
-    columns: Sequence[Column], table: str, cell: Callable[[Type, str], str], header: Callable[[str], str]
+    columns: Sequence[Column],
+    table: str,
+    cell: Callable[[Type, str], str],
+    header: Callable[[str], str],
+    *,
+    flatten: bool = False,
 ) -> str:
-    """Attributes and companions, nested values as JSON text.
+    """Attributes and companions, nested values as JSON text, or STRUCTs as a column for each field.
 
     Args:
         columns: the table's columns.
         table: its name.
         cell: makes the SQL of a value that is not nested from its type and its column's SQL.
         header: makes a column's header from its name.
+        flatten: whether STRUCTs become columns `map.field`; a map that is there and empty then looks like none.
     """
+    wanted = [(name, kind, identifier(name)) for name, kind in with_companions(columns)]
+    if flatten:
+        wanted = [leaf for each in wanted for leaf in _leaves(*each)]
+    # Two paths may give one name: `a.b` is an attribute's name, too.
+    taken: list[str] = []
     parts = []
-    for name, kind in with_companions(columns):
-        quoted = identifier(name)
-        value = json_text(kind, quoted) if isinstance(kind, ListOf | Struct) else cell(kind, quoted)
-        parts.append(f"{value} AS {identifier(header(name))}")
+    for name, kind, value in wanted:
+        taken += column_names([name], taken).values()
+        shown = json_text(kind, value) if isinstance(kind, ListOf | Struct) else cell(kind, value)
+        parts.append(f"{shown} AS {identifier(header(taken[-1]))}")
     return f"SELECT {', '.join(parts)} FROM _lake.{identifier(table)}"
+
+
+def _leaves(name: str, kind: Type, value: str) -> list[tuple[str, Type, str]]:
+    """A STRUCT's fields, theirs, and so on, each as name, type and SQL; anything else as it is."""
+    if not isinstance(kind, Struct):
+        return [(name, kind, value)]
+    return [
+        leaf
+        for field, inner in kind.fields
+        for leaf in _leaves(f"{name}.{field}", inner, f"{value}.{identifier(field)}")
+    ]
 
 
 def with_companions(columns: Sequence[Column]) -> list[tuple[str, Type]]:

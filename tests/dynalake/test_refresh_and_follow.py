@@ -221,3 +221,20 @@ def test_the_commands(pipeline: Pipeline, tmp_path: Path, capsys: pytest.Capture
     assert (code, "5s" in said) == (2, True)
     code, _, said = command(capsys, "refresh", "orders", "--out", tmp_path / "x", *at[3:])
     assert (code, said.count("\n")) == (2, 1)
+
+
+def test_an_export_to_s3_uses_the_lake_side(
+    pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    s3 = pipeline.lake_s3()
+    s3.create_bucket(Bucket="lake")
+    at = ("--config", tmp_path / "dynalake.toml", "--json")
+    words = ("export", "orders", "--out", "s3://lake/orders", "--partition-by", "n", "--sort-by", "pk desc")
+    code, printed, _ = command(capsys, *words, "--from", tmp_path / "lake.duckdb", *at)
+    assert (code, json.loads(printed)["rows"], json.loads(printed)["files"]) == (0, 8, 1)
+    (found,) = s3.list_objects_v2(Bucket="lake")["Contents"]
+    assert found["Key"].startswith("orders/n=0/part-")
+    code, _, said = command(
+        capsys, "export", "orders", "--out", "s3://none/x", "--from", tmp_path / "lake.duckdb", *at
+    )
+    assert (code, "'none' does not exist" in said, said.count("\n")) == (2, True, 1)

@@ -41,7 +41,8 @@ def snapshot(tmp_path: Path) -> Path:
 def test_parquet_is_one_file_or_a_directory_and_can_be_written_again(snapshot: Path, tmp_path: Path) -> None:
     for name in ("t.parquet", "parts", "t.parquet", "parts"):
         report = export_table(snapshot, "things", "parquet", tmp_path / name)
-        files = [report.path] if report.path.is_file() else list(report.path.iterdir())
+        path = tmp_path / name
+        files = [path] if path.is_file() else list(path.iterdir())
         assert report.bytes == sum(file.stat().st_size for file in files)
         assert report.rows == 3
         table = pa.concat_tables([pq.ParquetFile(file).read() for file in files])

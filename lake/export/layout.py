@@ -1,0 +1,81 @@
+"""In which order rows stand in an export, and which file they are in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lake.errors import ExportError
+from lake.types import Column, identifier
+
+_DIRECTION: Final = re.compile(r"(.+?)[ :](asc|desc)", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How an export is laid out; the default is one table in no order.
+
+    Attributes:
+        partition_by: Parquet only: what rows are divided by into folders `name=value`, as Hive, Athena and Spark
+            expect them: columns' names, or `name=expression` in DuckDB's SQL, such as `day=left(ordered_at, 10)`.
+        sort_by: columns' names, or expressions, each with ` desc` or ` asc` behind it where wanted.
+        flatten: CSV and Hyper only: whether a STRUCT becomes a column for each field, `map.field`, and not JSON text.
+    """
+
+    partition_by: tuple[str, ...] = ()
+    sort_by: tuple[str, ...] = ()
+    flatten: bool = False
+
+
+def partitions(columns: Sequence[Column], asked: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and SQL expression of each partition column.
+
+    Raises:
+        ExportError: there is no such column.
+    """
+    known = _known(columns)
+    found = []
+    for each in asked:
+        name, equals, expression = each.partition("=")
+        if each in known:
+            found.append((each, identifier(each)))
+        elif equals and name.strip() and expression.strip():
+            found.append((name.strip(), f"({expression})"))
+        else:
+            raise ExportError(
+                f"there is no column {each!r} to partition by; give one of {_some(known)}, or NAME=EXPRESSION"
+            )
+    folded = [name.casefold() for name, _ in found]
+    computed = [name for name, expression in found if expression != identifier(name)]
+    taken = {name.casefold() for name in known}
+    for name in computed:
+        if name.casefold() in taken:
+            raise ExportError(f"there is a column {name!r} already: call the partition something else")
+    if len(set(folded)) < len(folded):
+        raise ExportError(f"a partition is named twice in {', '.join(asked)}")
+    return found
+
+
+def order(columns: Sequence[Column], asked: Sequence[str]) -> list[str]:
+    """The ORDER BY terms that were asked for.
+
+    A term that names a column is that column; any other is an expression, which DuckDB judges.
+    """
+    known = _known(columns)
+    terms = []
+    for each in asked:
+        match = _DIRECTION.fullmatch(each.strip())
+        name, direction = (match[1], match[2]) if match and each not in known else (each, "asc")
+        what = identifier(name) if name in known else f"({name})"
+        terms.append(f"{what} {direction} NULLS LAST")
+    return terms
+
+
+def _known(columns: Sequence[Column]) -> list[str]:
+    return [name for one in columns for name in (one.name, one.companion) if name is not None]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")

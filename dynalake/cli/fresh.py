@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import signal
 import threading
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,45 +14,42 @@ from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_se
 from dynalake.screen import Screen, when
 
 if TYPE_CHECKING:
-    from dynalake.jobs.refresh import Refresh
+    from dynalake.jobs.refresh import Refresh, Source
 
 Out = Annotated[Path, typer.Option("--out", help="The snapshot.", metavar="FILE")]
 DEFAULT_SNAPSHOT = Path("lake.duckdb")
-
-
-class From(StrEnum):
-    """Where a refresh may take changes from."""
-
-    auto = "auto"
-    stream = "stream"
-    scan = "scan"
 
 
 def refresh(
     name: Name,
     out: Out = DEFAULT_SNAPSHOT,
     source: Annotated[
-        From,
+        list[str] | None,
         typer.Option(
-            help="The lake's stream (it reaches back 24 hours), a new scan, or whichever is cheapest."
+            help="auto, stream, scan, or export:PATH-or-s3://… of an incremental export of the lake table; exports "
+            "may be several.",
+            metavar="SOURCE",
         ),
-    ] = From.auto,
+    ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
     """Apply what changed since to a snapshot; it costs by the changes, not by the table.
 
     Analysts may read all the while: they see the old version or the new one. Other tables in the file stay. Where
-    the stream does not reach back far enough, the lake table is scanned anew, and it is said why.
+    the stream (24 hours) does not reach back far enough, the lake table is scanned anew, and it is said why, unless
+    incremental exports are given that lead to where it does.
 
-    Examples: `dynalake refresh orders --out lake.duckdb`, `dynalake refresh orders --source stream --json`
+    Examples: `dynalake refresh orders --out lake.duckdb`, `dynalake refresh orders --source stream --json`, `dynalake
+    refresh orders --source export:s3://bucket/monday --source export:s3://bucket/tuesday`
     """
     from dynalake.jobs.refresh import refresh as run_refresh
 
     screen = Screen(as_json=as_json)
+    chosen = _source(source or ["auto"])
     pipeline = open_set_up(name, config)
     with screen.progress("changes read") as bar:
-        done = run_refresh(pipeline, out, source.value, on_choice=screen.note, on_progress=bar.at)
+        done = run_refresh(pipeline, out, chosen, on_choice=screen.note, on_progress=bar.at)
     screen.answer({"pipeline": name, "snapshot": str(out), **dataclasses.asdict(done)})
     _tell(screen, out, name, done)
 
@@ -98,6 +94,22 @@ def follow(
     screen.say(f"stopped: {applied:,} changes in {published:,} publications")
 
 
+def _source(given: list[str]) -> Source | list[str]:
+    """What `--source` asks for."""
+    from dynalake.errors import UserError
+
+    match given:
+        case ["auto" | "stream" | "scan" as one]:
+            return one
+    exports = [each.removeprefix("export:") for each in given if each.startswith("export:")]
+    if len(exports) < len(given) or not all(exports):
+        raise UserError(
+            f"--source {' '.join(given)!r} is none: give auto, stream, scan, or export: with an s3:// address "
+            "or a folder"
+        )
+    return exports
+
+
 def seconds(text: str) -> float:
     """The seconds that a text such as "5s", "2m" or "0.5" means.
 
@@ -123,7 +135,7 @@ def _tell(screen: Screen, out: Path, name: str, done: Refresh) -> None:
     widened = f", wider columns {', '.join(done.widened)}" if done.widened else ""
     screen.say(
         f"{out}: {name} has {done.rows:,} rows as of {when(done.as_of)}; "
-        f"{done.changes:,} {'changes' if done.source == 'stream' else 'rows scanned'} in {done.seconds:.1f} s"
+        f"{done.changes:,} {'rows scanned' if done.source == 'scan' else 'changes'} in {done.seconds:.1f} s"
         f"{added}{widened}"
     )
     if not done.complete:

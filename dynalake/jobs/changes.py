@@ -35,6 +35,12 @@ class ChangeSpool:
             self._file.seek(0, 2)
             self._file.writelines(change_line(record) for record in records)
 
+    def add(self, lines: Sequence[bytes]) -> None:
+        """Adds changes that are lines already, without line ends."""
+        with self._lock:
+            self._file.seek(0, 2)
+            self._file.writelines(line + b"\n" for line in lines)
+
     @property
     def end(self) -> int:
         """Where the next change will be written."""

@@ -1,17 +1,19 @@
-"""Bringing a snapshot up to date: from the lake's stream where it reaches back, else by a new scan.
+"""Bringing a snapshot up to date: from the lake's stream, from incremental exports before it, else by a new scan.
 
-What is chosen is said: every `Refresh` tells its source and why.
+The stream is taken where it reaches back, exports where the user gives some. What is chosen is said: every `Refresh`
+tells its source and why.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dynalake.jobs.changes import ChangeSpool
+from dynalake.jobs.increment import open_increment
 from ingest.errors import TrimmedError
 from ingest.shards import StreamReader
 from ingest.tail import Tail
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from lake.snapshot import SnapshotAbout, SnapshotReport
 
 Source = Literal["auto", "stream", "scan"]
+"""Or addresses of incremental exports."""
 
 FOLLOW_EVERY_S: Final = 5.0
 IDLE_EVERY_S: Final = 15.0
@@ -44,8 +47,8 @@ class Refresh:
     """One publication of a table of a snapshot.
 
     Attributes:
-        source: where the changes came from: the lake table's stream, or a new scan of it.
-        why: why a scan was made; empty for the stream.
+        source: where the changes came from: the lake table's stream, exports of it and the stream, or a new scan.
+        why: why a scan was made; empty otherwise.
         rows: rows that the table shows now.
         changes: changes read; for a scan the rows.
         as_of: epoch milliseconds; what was written to the lake before then is in it.
@@ -57,7 +60,7 @@ class Refresh:
         seconds: what it took to apply and publish, the waiting for changes not included.
     """
 
-    source: Literal["stream", "scan"]
+    source: Literal["stream", "export", "scan"]
     why: str
     rows: int
     changes: int
@@ -73,7 +76,7 @@ class Refresh:
 def refresh(
     pipeline: Pipeline,
     out: Path,
-    source: Source = "auto",
+    source: Source | Sequence[str] = "auto",
     *,
     pacing: Pacing | None = None,
     on_choice: Callable[[str], None] = lambda _: None,
@@ -85,7 +88,8 @@ def refresh(
         pipeline: the pipeline, whose name is the table's in the snapshot.
         out: the snapshot.
         source: "stream" refuses where the stream does not reach back, "scan" reads the table anew, "auto" takes
-            the stream if it can.
+            the stream if it can. Or addresses of incremental exports of the lake table, which lead from the
+            snapshot to where the stream reaches back.
         pacing: how often the lake's stream is asked.
         on_choice: told why a scan is made, before it is.
         on_progress: called with the changes, or for a scan the rows, read so far.
@@ -96,6 +100,8 @@ def refresh(
         StreamError: the lake's stream cannot be read.
     """
     positions, why = _start(pipeline, out)
+    if not isinstance(source, str):
+        return _from_exports(pipeline, out, source, pacing, on_choice, on_progress)
     if source == "scan":
         why = "it was asked for"
     elif positions is not None:
@@ -105,7 +111,8 @@ def refresh(
             why = str(error)
     if source == "stream":
         raise SnapshotError(
-            f"the stream does not reach back to {out}: {why}; use --source scan, which reads the whole lake table"
+            f"the stream does not reach back to {out}: {why}; use --source scan, which reads the whole lake table, or "
+            "give incremental exports of it"
         )
     on_choice(f"a new scan of {pipeline.config.lake_table}: {why}")
     report: SnapshotReport = pipeline.snapshot(out, pacing=pacing, on_progress=on_progress)
@@ -240,19 +247,50 @@ def _start(pipeline: Pipeline, out: Path) -> tuple[StreamPositions | None, str]:
     )
 
 
+def _from_exports(
+    pipeline: Pipeline,
+    out: Path,
+    addresses: Sequence[str],
+    pacing: Pacing | None,
+    on_choice: Callable[[str], None],
+    on_progress: Callable[[int], None],
+) -> Refresh:
+    from lake.open import open_lake
+
+    arn = lake_stream(pipeline.lake_dynamodb(), pipeline.config.lake_table)
+    with open_lake(out) as lake:
+        since = lake.positions(pipeline.name) if pipeline.name in lake.tables() else None
+    if since is None:
+        raise SnapshotError(f"{out} does not tell how far it is: make it anew with `dynalake snapshot`")
+    increment = open_increment(pipeline, addresses, since, arn)
+    changes = sum(export.items for _, export in increment.exports)
+    on_choice(
+        f"{len(increment.exports)} incremental exports with {changes:,} changes, then the lake table's stream from its "
+        "beginning"
+    )
+    done = _from_stream(pipeline, out, increment.positions, pacing, on_progress, increment.pages())
+    return replace(done, source="export")
+
+
 def _from_stream(
     pipeline: Pipeline,
     out: Path,
     positions: StreamPositions,
     pacing: Pacing | None,
     on_progress: Callable[[int], None],
+    before: Iterable[list[bytes]] = (),
 ) -> Refresh:
+    """Reads the stream from `positions` to its end, and applies it after the changes that come before."""
     taken = 0
     with ChangeSpool() as spool:
+        for page in before:
+            spool.add(page)
+            taken += len(page)
+            on_progress(taken)
 
-        def take(records: Sequence[object]) -> None:
+        def take(records: Sequence[Mapping[str, Any]]) -> None:
             nonlocal taken
-            spool.take(records)  # type: ignore[arg-type]
+            spool.take(records)
             taken += len(records)
             on_progress(taken)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -221,6 +223,33 @@ def test_the_commands(pipeline: Pipeline, tmp_path: Path, capsys: pytest.Capture
     assert (code, "5s" in said) == (2, True)
     code, _, said = command(capsys, "refresh", "orders", "--out", tmp_path / "x", *at[3:])
     assert (code, said.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_following_cleanly(
+    pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    out = tmp_path / "lake.duckdb"
+    change(pipeline, {"pk": {"S": "new"}})
+    before = {which: signal.getsignal(which) for which in (signal.SIGTERM, signal.SIGINT)}
+
+    def end_it() -> None:
+        while "{'S': 'new'}" not in rows(out):
+            time.sleep(0.1)
+        os.kill(os.getpid(), number)
+
+    ending = threading.Thread(target=end_it)
+    ending.start()
+    at = ("--out", out, "--config", tmp_path / "dynalake.toml", "--every", "0.2s", "--json")
+    try:
+        code, printed, _ = command(capsys, "follow", "orders", *at)
+    finally:
+        ending.join()
+        for which, handler in before.items():
+            signal.signal(which, handler)
+    assert code == 0
+    assert json.loads(printed)["changes"] >= 1
+    assert {path.name for path in tmp_path.glob(".lake*")} == {".lake.duckdb.spare"}
 
 
 def test_an_export_to_s3_uses_the_lake_side(

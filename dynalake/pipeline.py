@@ -23,7 +23,7 @@ from dynalake.aws import Account, open_account
 from dynalake.config import PipelineConfig
 from dynalake.jobs.changes import change_line
 from ingest.apply import IN_FLIGHT, Applier
-from ingest.backfill import Backfill, BackfillReport
+from ingest.backfill import SCAN, Backfill, BackfillReport, Rows
 from ingest.capacity import CapacityLimit
 from ingest.checkpoints import Checkpoints, StreamCheckpoint
 from ingest.delivery import Delivery
@@ -258,6 +258,10 @@ class Pipeline:
         """A DynamoDB Streams client of the source account."""
         return self._source.streams()
 
+    def source_s3(self) -> S3Client:
+        """An S3 client of the source account."""
+        return self._source.s3()
+
     def lake_dynamodb(self) -> DynamoDBClient:
         """A DynamoDB client of the lake account."""
         return self._lake.dynamodb()
@@ -322,8 +326,14 @@ class Pipeline:
         self, *, restart: bool = False, on_progress: Callable[[BackfillReport], None] = lambda _: None
     ) -> BackfillReport:
         """Fill the lake with what the source holds; see `ingest.backfill`."""
+        return self.a_backfill(self._source_scan).run(restart=restart, on_progress=on_progress)
+
+    def a_backfill(
+        self, rows: Callable[[int | None], Rows], *, source: str = SCAN, as_of_ms: int | None = None
+    ) -> Backfill:
+        """A backfill that reads these rows; see `ingest.backfill`."""
         return Backfill(
-            self._source_scan,
+            rows,
             self.source_table.key_names,
             self.applier(),
             self.policy,
@@ -332,7 +342,9 @@ class Pipeline:
             self.checkpoints(),
             self.health_store,
             self._clocks.now_ms,
-        ).run(restart=restart, on_progress=on_progress)
+            source=source,
+            as_of_ms=as_of_ms,
+        )
 
     def replicator(self) -> Replicator:
         """The handler that Lambda runs, over this pipeline's accounts."""

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ingest.apply import Applier, Outcome
 from ingest.checkpoints import Checkpoints
@@ -26,12 +26,14 @@ from ingest.observe import SchemaObserver
 from ingest.policy import Policy
 from ingest.quarantine import Quarantine
 from ingest.records import refuse_reserved
-from ingest.scan import Page, Scan
+from ingest.scan import Page
 from lake.contract.rows import Change
 from lake.contract.versions import ABSENT, read_over
 
 FILLS_ABSENT: Final = read_over(ABSENT)
 """The version of a row that a backfill wrote."""
+
+SCAN: Final = "scan"
 
 _PLAN: Final = "backfill"
 
@@ -61,6 +63,19 @@ class BackfillReport:
     resumed: bool
 
 
+class Rows(Protocol):
+    """Where a backfill reads: a scan of the table, or an export that is read like one (`ingest.exported`)."""
+
+    @property
+    def segments(self) -> int:
+        """How many parts there are."""
+        ...
+
+    def pages(self, starts: Mapping[int, Mapping[str, Any] | None] | None = None) -> Iterator[Page]:
+        """The pages of these parts, each from where it was left."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """A backfill that was begun: `segments` must stay the same, or the segments' keys mean nothing."""
@@ -79,11 +94,11 @@ class _Plan:
 
 
 class Backfill:
-    """One pipeline's backfill by scan."""
+    """One pipeline's backfill."""
 
     def __init__(
         self,
-        scan: Callable[[int | None], Scan],
+        scan: Callable[[int | None], Rows],
         key: Iterable[str],
         applier: Applier,
         policy: Policy,
@@ -92,6 +107,9 @@ class Backfill:
         checkpoints: Checkpoints,
         health: HealthStore,
         now_ms: Callable[[], int],
+        *,
+        source: str = SCAN,
+        as_of_ms: int | None = None,
     ) -> None:
         """Join the parts.
 
@@ -105,7 +123,12 @@ class Backfill:
             checkpoints: where the progress is kept.
             health: whose gap "not backfilled" the end of the backfill closes.
             now_ms: the time of day, epoch milliseconds.
+            source: names what is read; a run is gone on with only from the same source.
+            as_of_ms: the moment that the rows are of, epoch milliseconds; that of the reading if None. A gap
+                found later is not covered.
         """
+        self._source = source
+        self._as_of_ms = as_of_ms
         self._scan = scan
         self._key = tuple(key)
         self._applier = applier
@@ -198,7 +221,7 @@ class Backfill:
 
     def _unfinished_plan(self) -> _Plan | None:
         item = self._checkpoints.get(_PLAN)
-        if item is None or "ended_at" in item:
+        if item is None or "ended_at" in item or item.get("source", {"S": SCAN})["S"] != self._source:
             return None
         return _Plan(int(item["began_at"]["N"]), int(item["segments"]["N"]))
 
@@ -225,8 +248,12 @@ class Backfill:
 
     def _end(self, plan: _Plan) -> None:
         self._checkpoints.put(_PLAN, {**self._plan_content(plan), "ended_at": {"N": str(self._now_ms())}})
-        self._health.close_gaps("backfill", plan.began_at)
+        covered = plan.began_at if self._as_of_ms is None else min(plan.began_at, self._as_of_ms)
+        self._health.close_gaps("backfill", covered)
 
-    @staticmethod
-    def _plan_content(plan: _Plan) -> dict[str, Any]:
-        return {"began_at": {"N": str(plan.began_at)}, "segments": {"N": str(plan.segments)}}
+    def _plan_content(self, plan: _Plan) -> dict[str, Any]:
+        return {
+            "began_at": {"N": str(plan.began_at)},
+            "segments": {"N": str(plan.segments)},
+            "source": {"S": self._source},
+        }

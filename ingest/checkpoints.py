@@ -6,6 +6,7 @@ In the checkpoint table, in the lake account, so that another host can take over
     entry     S   "stream"                          which stream is being read, and since when
                   "shard/<stream label>/<shard id>"  the last sequence number that was delivered, or "finished"
                   "backfill" and "backfill/<began at>/<segments>/<segment>"
+                  "exported-changes/<file>"         of an incremental export
                   "health" and "gap/<id>"            see `lake.contract.health`
 
 A checkpoint is written after what it covers was applied, never before. One that is old costs a redelivery.

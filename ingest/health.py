@@ -117,8 +117,12 @@ class HealthStore:
 
     def gaps(self) -> list[Gap]:
         """The open gaps, oldest first."""
+        return [gap for gap in self.history() if gap.closed_at is None]
+
+    def history(self) -> list[Gap]:
+        """Every gap there was, closed ones included, oldest first."""
         found = (gap_from_item(item) for _, item in self._checkpoints.entries(GAP_PREFIX))
-        return sorted((gap for gap in found if gap.closed_at is None), key=lambda gap: gap.found_at)
+        return sorted(found, key=lambda gap: gap.found_at)
 
     def health(self) -> Health:
         """What the pipeline knows about itself."""

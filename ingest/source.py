@@ -43,6 +43,7 @@ class SourceTable:
         stream_arn: the ARN of its enabled stream.
         approximate_rows: DescribeTable's ItemCount, which DynamoDB renews every six hours or so.
         approximate_bytes: DescribeTable's TableSizeBytes, likewise.
+        id: the table's id, which one that is made anew under the same name does not share; empty if not known.
     """
 
     name: str
@@ -50,6 +51,12 @@ class SourceTable:
     stream_arn: str
     approximate_rows: int
     approximate_bytes: int
+    id: str = ""
+
+    @property
+    def arn(self) -> str:
+        """The table's ARN."""
+        return self.stream_arn.partition("/stream/")[0]
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -109,4 +116,5 @@ def describe_source(dynamodb: DynamoDBClient, table: str) -> SourceTable:
         stream_arn=arn,
         approximate_rows=description.get("ItemCount", 0),
         approximate_bytes=description.get("TableSizeBytes", 0),
+        id=description.get("TableId", ""),
     )

@@ -1,4 +1,4 @@
-"""Commands that bring to the lake what it lacks: `redrive`."""
+"""Commands that bring to the lake what it lacks: `redrive`, and `backfill` from an export."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, Name, open_set_up
-from dynalake.screen import Screen
+from dynalake.screen import Screen, when
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dynalake.jobs.recovery import Redriving
+    from dynalake.pipeline import Pipeline
     from ingest.redrive import Problem, RedriveReport
 
 SHOWN = 10
@@ -79,6 +80,57 @@ def redrive(
         screen.say(f"GAP: {gap.detail}; mend it with: dynalake {gap.remedy} {name}")
     if report.left or report.unknown:
         raise typer.Exit(1)
+
+
+def backfill_from_export(
+    screen: Screen, name: str, pipeline: Pipeline, address: str, *, restart: bool, dry_run: bool
+) -> None:
+    """`dynalake backfill --source export:…`."""
+    from dynalake.jobs.recovery import from_export
+
+    job = from_export(pipeline, address)
+    export = job.export
+    about = {
+        "arn": export.arn,
+        "kind": export.kind,
+        "shows": export.shows_ms,
+        "items": export.items,
+        "files": len(export.files),
+    }
+    answer = {"pipeline": name, "export": about, "estimate": dataclasses.asdict(job.estimate)}
+    screen.say(
+        f"backfill from the {export.kind} export of {when(export.shows_ms)}, {len(export.files):,} files: "
+        f"{job.estimate.sentence()}"
+    )
+    if dry_run:
+        screen.answer(answer)
+        return
+    with screen.progress("backfill", export.items or None) as bar:
+        if export.kind == "full":
+            filled = job.fill(restart=restart, on_progress=lambda done: bar.at(done.read))
+            answer["backfill"] = dataclasses.asdict(filled)
+            said = (
+                f"read {filled.read:,} rows: {filled.filled:,} filled, {filled.present:,} were there, "
+                f"{filled.quarantined:,} in quarantine" + _gone_on(resumed=filled.resumed)
+            )
+        else:
+            mended = job.mend(restart=restart, on_progress=lambda done: bar.at(done.read))
+            answer["changes"] = dataclasses.asdict(mended)
+            said = (
+                f"{mended.read:,} rows: {mended.written:,} written, {mended.deleted:,} deleted, {mended.same:,} right "
+                f"already, {mended.absent:,} on neither side, {mended.overtaken:,} left to the stream, "
+                f"{mended.refused:,} refused" + _gone_on(resumed=mended.resumed)
+            )
+    screen.answer(answer)
+    screen.say(said)
+    for gap in pipeline.health().gaps:
+        screen.say(
+            f"GAP since {when(gap.found_at)}: {gap.detail}; mend it with: dynalake {gap.remedy} {name}"
+        )
+
+
+def _gone_on(*, resumed: bool) -> str:
+    return " (an earlier run was gone on with)" if resumed else ""
 
 
 def _survey(screen: Screen, name: str, job: Redriving) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, Name, open_set_up
+from dynalake.cli.recover import backfill_from_export
+from dynalake.errors import UserError
 from dynalake.screen import Screen, when
 
 if TYPE_CHECKING:
@@ -23,6 +25,15 @@ def backfill(
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew, whatever an earlier run did.")
     ] = False,
+    source_: Annotated[
+        str,
+        typer.Option(
+            "--source",
+            help="`scan`, or a DynamoDB export of the source table: `export:s3://bucket/prefix`, or `export:FOLDER` "
+            "that it was copied to.",
+            metavar="SOURCE",
+        ),
+    ] = "scan",
     dry_run: DryRun = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
@@ -30,14 +41,21 @@ def backfill(
     """Bring to the lake what was in the source before its stream was read.
 
     Only absent rows are filled, so it is safe while the stream is live and may last as long as it likes. A run
-    that was cut off is gone on with.
+    that was cut off is gone on with. An export costs the source no read capacity; an incremental one names rows
+    that changed, and each is read from the source again and mended.
 
-    Examples: `dynalake backfill orders --dry-run`, then `dynalake backfill orders`
+    Examples: `dynalake backfill orders --dry-run`, `dynalake backfill orders --source export:s3://exports/orders`
     """
     from dynalake.costs import estimate
 
     screen = Screen(as_json=as_json)
+    kind, _, address = source_.partition(":")
+    if source_ != "scan" and not (kind == "export" and address):
+        raise UserError(f"--source is {source_!r}: write scan, export:s3://bucket/prefix or export:FOLDER")
     pipeline = open_set_up(name, config)
+    if kind == "export":
+        backfill_from_export(screen, name, pipeline, address, restart=restart, dry_run=dry_run)
+        return
     source = pipeline.source_table
     cost = estimate(source.approximate_rows, source.approximate_bytes, scans=1, writes=True)
     screen.say(f"backfill of {source.name}: {cost.sentence()}")

@@ -7,14 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynalake.costs import Estimate, estimate_mending
+from botocore.exceptions import ClientError
+
+from dynalake.costs import Estimate, estimate_filling, estimate_mending
 from dynalake.deploy.names import LAMBDA_FAILURES
 from dynalake.errors import UserError
+from dynalake.jobs.parity import files_of
+from ingest.backfill import BackfillReport
 from ingest.documents import Reader
+from ingest.errors import BackfillError
+from ingest.exported import ChangesReport, ExportedChanges, ExportScan, refuse_another_table, refuse_unfit
 from ingest.quarantine import bucket_of, is_queue, queue_of
 from ingest.redrive import Redrive, RedriveReport, Survey
 from ingest.shards import StreamReader
 from ingest.shelves import Shelf
+from lake.contract.exports import Export, Files, open_export
 
 if TYPE_CHECKING:
     from dynalake.pipeline import Pipeline
@@ -65,10 +72,9 @@ def redriving(pipeline: Pipeline, from_: str | None = None) -> Redriving:
     """
     places = [_place(from_)] if from_ else places_of(pipeline)
     source = pipeline.source_table
-    table_arn = source.stream_arn.partition("/stream/")[0]
     job = Redrive(
         pipeline.mender(leave_same=True),
-        Reader(pipeline.name, table_arn, source.key_names),
+        Reader(pipeline.name, source.arn, source.key_names),
         lambda arn: StreamReader(pipeline.source_streams(), arn),
         pipeline.health_store,
         now_ms=pipeline.now_ms,
@@ -81,6 +87,78 @@ def redriving(pipeline: Pipeline, from_: str | None = None) -> Redriving:
         job,
         source.approximate_bytes / source.approximate_rows if source.approximate_rows else 0.0,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FromExport:
+    """A backfill from an export that is ready to run.
+
+    Attributes:
+        export: the export.
+        estimate: what it takes.
+    """
+
+    export: Export
+    estimate: Estimate
+    _files: Files
+    _pipeline: Pipeline
+
+    def fill(
+        self, *, restart: bool = False, on_progress: Callable[[BackfillReport], None] = lambda _: None
+    ) -> BackfillReport:
+        """Fill absent rows from a full export; see `ingest.exported`.
+
+        Raises:
+            BackfillError: it has become too old meanwhile, or is not what its manifest says.
+        """
+        pipeline = self._pipeline
+        return pipeline.a_backfill(
+            lambda _: ExportScan(self._files, self.export, pipeline.now_ms),
+            source=self.export.arn,
+            as_of_ms=self.export.shows_ms,
+        ).run(restart=restart, on_progress=on_progress)
+
+    def mend(
+        self, *, restart: bool = False, on_progress: Callable[[ChangesReport], None] = lambda _: None
+    ) -> ChangesReport:
+        """Mend the rows that an incremental export names; see `ingest.exported`."""
+        repair = self._pipeline.mender(leave_same=True)
+        job = ExportedChanges(self._files, self.export, repair, self._pipeline.checkpoints())
+        return job.run(restart=restart, on_progress=on_progress)
+
+
+def from_export(pipeline: Pipeline, address: str) -> FromExport:
+    """Open an export of the pipeline's source table.
+
+    Args:
+        pipeline: the pipeline.
+        address: `s3://bucket/prefix`, or the folder that it was copied to.
+
+    Raises:
+        ContractError: there is no complete export.
+        BackfillError: it is of another table, or a full one that could bring deleted rows back.
+        UserError: the bucket cannot be read.
+    """
+    files, where = files_of(address, pipeline.source_s3())
+    source = pipeline.source_table
+    try:
+        export = open_export(files, where)
+    except ClientError as error:
+        raise UserError(f"{address} cannot be read ({error.response['Error']['Code']})") from error
+    refuse_another_table(export, source.arn, source.id)
+    counted = "the export's count"
+    if export.kind == "full":
+        noted = pipeline.checkpoints().stream()
+        if noted is None or noted.arn != source.stream_arn:
+            raise BackfillError(
+                "the source's stream is another than the one that was noted: let `dynalake run` read it first"
+            )
+        refuse_unfit(export, noted.noted_at, pipeline.health_store.history(), pipeline.now_ms())
+        cost = estimate_filling(export.items, export.billed_bytes, counted)
+    else:
+        row_bytes = source.approximate_bytes / source.approximate_rows if source.approximate_rows else 0.0
+        cost = estimate_mending(export.items, row_bytes, counted)
+    return FromExport(export, cost, files, pipeline)
 
 
 def places_of(pipeline: Pipeline) -> list[str]:

@@ -4,6 +4,7 @@
 
     lake = dynalake.open_lake("lake.duckdb")        # a snapshot: tables, schema, freshness, SQL
     late = dynalake.run("late_flights", minutes=90)  # a named query, as a pandas DataFrame
+    dynalake.check("orders").verdict                # parity, freshness and drift of a pipeline
 
 What a name needs is loaded when the name is first used.
 """
@@ -18,9 +19,10 @@ from dynalake.shadows import refuse_shadows
 if TYPE_CHECKING:
     import pandas as pd
 
+    from expectations.history import Check
     from lake.open import Lake
 
-__all__ = ["open_lake", "run"]
+__all__ = ["check", "open_lake", "run"]
 
 refuse_shadows(Path(__file__).parent.parent)
 
@@ -58,3 +60,23 @@ def run(query: str | Path, *, lake: str | Path = "lake.duckdb", **parameters: An
     # pandas' own types would turn integers with NULLs, and decimals, into something else.
     frame: pd.DataFrame = answer.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
+
+
+def check(pipeline: str, suite: str = "all", *, config: str | Path = "dynalake.toml") -> Check:
+    """Check a pipeline: parity, freshness and drift. Needs the extra `checks`.
+
+    Args:
+        pipeline: the pipeline's name in the configuration.
+        suite: "parity", "freshness", "drift", or "all".
+        config: the configuration file.
+
+    Raises:
+        dynalake.errors.UserError: the configuration or the credentials are not as they must be.
+        expectations.errors.CheckError: there is no such suite, or Great Expectations is not installed.
+    """
+    from dynalake.cli.options import open_set_up
+    from dynalake.jobs.checking import own_file, suites_of
+
+    path = Path(config)
+    opened = open_set_up(pipeline, path)
+    return opened.check_job(own=own_file(opened.config.checks, path, pipeline)).run(suites_of(suite))

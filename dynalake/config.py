@@ -134,6 +134,41 @@ ActionConfig = Annotated[
 ]
 
 
+class ChecksConfig(_Strict):
+    """What `dynalake check` expects of a pipeline. Each limit comes twice: as a warning and as a failure.
+
+    Attributes:
+        parity_warn_percent: rows that may disagree, in percent of all, before it is a warning.
+        parity_fail_percent: before it is a failure.
+        fresh_warn_s: seconds that a change may wait for the lake before it is a warning.
+        fresh_fail_s: before it is a failure.
+        lag_p99_warn_s: seconds within which 99 of 100 changes reach the lake, else it is a warning.
+        lag_p99_fail_s: else it is a failure.
+        drift: what a new attribute, or an attribute's new type, is.
+        attributes: the attributes that may be there; if None, those that were there when the schema was accepted.
+        custom: a file of the team's own expectations; `expectations/custom/NAME.py` beside the configuration if None.
+    """
+
+    parity_warn_percent: float = Field(default=0.0001, ge=0, le=100)
+    parity_fail_percent: float = Field(default=1.0, ge=0, le=100)
+    fresh_warn_s: float = Field(default=300.0, gt=0)
+    fresh_fail_s: float = Field(default=3600.0, gt=0)
+    lag_p99_warn_s: float = Field(default=5.0, gt=0)
+    lag_p99_fail_s: float = Field(default=60.0, gt=0)
+    drift: Literal["warn", "fail", "ignore"] = "warn"
+    attributes: tuple[str, ...] | None = None
+    custom: Path | None = None
+
+    @model_validator(mode="after")
+    def _a_warning_comes_first(self) -> ChecksConfig:
+        for name in ("parity_{}_percent", "fresh_{}_s", "lag_p99_{}_s"):
+            if getattr(self, name.format("warn")) > getattr(self, name.format("fail")):
+                raise ValueError(
+                    f"{name.format('warn')} is above {name.format('fail')}: a warning comes before a failure"
+                )
+        return self
+
+
 class PipelineConfig(_Strict):
     """One pipeline: one source table and its lake table.
 
@@ -161,6 +196,7 @@ class PipelineConfig(_Strict):
     )
     quarantine: str = "dynalake-quarantine"
     failures: str | None = None
+    checks: ChecksConfig = Field(default_factory=ChecksConfig)
     deploy: DeployConfig = Field(default_factory=DeployConfig)
 
     @model_validator(mode="after")

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from types_boto3_dynamodbstreams import DynamoDBStreamsClient
     from types_boto3_s3 import S3Client
 
+    from dynalake.jobs.checking import CheckJob
     from dynalake.jobs.parity import Scope
     from expectations.parity import Difference, ParityResult
     from lake.snapshot import SnapshotAbout, SnapshotReport
@@ -449,6 +450,50 @@ class Pipeline:
             ),
             on_progress=on_progress,
             on_difference=on_difference,
+        )
+
+    def check_job(
+        self,
+        *,
+        own: Path | None = None,
+        metrics: bool = True,
+        looks: int | None = None,
+        pause_s: float | None = None,
+        on_step: Callable[[str], None] = lambda _: None,
+        on_progress: Callable[[str, int], None] = lambda _side, _rows: None,
+        on_difference: Callable[[Difference], None] = lambda _: None,
+    ) -> CheckJob:
+        """What checks this pipeline; see `dynalake.jobs.checking`. Needs the extra `checks`.
+
+        Metrics go to the source's account, where the stack's alarms watch them.
+        """
+        from dynalake.jobs.checking import CheckJob
+        from dynalake.jobs.parity import Table
+
+        name = self.config.lake_table
+        dynamodb = self._lake.dynamodb()
+        return CheckJob(
+            pipeline=self.name,
+            config=self.config.checks,
+            key=self.source_table.key_names,
+            lake=Table(
+                dynamodb, name, self._lake.s3(), lambda segments: self._scan(self._lake, name, segments)
+            ),
+            lake_rows=dynamodb.describe_table(TableName=name)["Table"].get("ItemCount", 0),
+            stream=lambda: StreamReader(self._source.streams(), self.source_table.stream_arn),
+            policy=self.policy.apply,
+            checkpoints=self._checkpoints(),
+            health=self.health,
+            schema=self.schema_history,
+            parity=lambda: self.parity(
+                looks=looks, pause_s=pause_s, on_progress=on_progress, on_difference=on_difference
+            ),
+            cloudwatch=self._source.cloudwatch() if metrics else None,
+            now_ms=self._clocks.now_ms,
+            sleep=self._clocks.sleep,
+            random=self._clocks.random,
+            own=own,
+            on_step=on_step,
         )
 
     def repair(

@@ -117,6 +117,10 @@ class ProgressLine:
         """Show how much is done."""
         self._progress.update(self._task, completed=completed, total=total)
 
+    def describe(self, what: str) -> None:
+        """Say what is being done now."""
+        self._progress.update(self._task, description=what)
+
 
 def when(milliseconds: int | None) -> str:
     """A moment for people, in UTC; "never" where there is none."""

@@ -1,7 +1,8 @@
 """What can go wrong in the expectations package, as one family.
 
 ExpectationsError
-└── ParityError      the two sides cannot be compared
+├── ParityError      the two sides cannot be compared
+└── CheckError       the suites cannot be run
 """
 
 
@@ -11,3 +12,7 @@ class ExpectationsError(Exception):
 
 class ParityError(ExpectationsError):
     """The two sides cannot be compared."""
+
+
+class CheckError(ExpectationsError):
+    """The suites cannot be run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dynalake.cli import analyse, check, demonstrate, fresh, operate, recover, replicate, set_up, stacks
+from dynalake.cli import analyse, check, checks, demonstrate, fresh, operate, recover, replicate, set_up, stacks
 
 app = typer.Typer(
     name="dynalake",
@@ -31,6 +31,8 @@ for command in (
     check.parity,
     check.repair,
     recover.redrive,
+    checks.check,
+    checks.report,
     analyse.snapshot,
     fresh.refresh,
     fresh.follow,

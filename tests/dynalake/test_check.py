@@ -17,7 +17,6 @@ from expectations.history import Check
 from ingest.wire import to_boto3
 from tests.dynalake.accounts import command, make_source, open_pipeline, put, write_config
 
-pytest.importorskip("great_expectations")
 Capture = pytest.CaptureFixture[str]
 LATER_S = 2.1
 

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
     from dynalake.jobs.checking import CheckJob
-    from dynalake.jobs.parity import Scope
+    from dynalake.jobs.parity import Scope, Table
     from expectations.parity import Difference, ParityResult
     from lake.snapshot import SnapshotAbout, SnapshotReport
     from queries.ddl import Ddl
@@ -421,19 +421,14 @@ class Pipeline:
         on_difference: Callable[[Difference], None] = lambda _: None,
     ) -> ParityResult:
         """Compare both sides row by row; see `dynalake.jobs.parity` and `expectations.parity`."""
-        from dynalake.jobs.parity import ParityJob, Scope, Table
+        from dynalake.jobs.parity import ParityJob, Scope
         from expectations.parity import Looks
-
-        def side(account: Account, name: str) -> Table:
-            return Table(
-                account.dynamodb(), name, account.s3(), lambda segments: self._scan(account, name, segments)
-            )
 
         usual = Looks()
         return ParityJob(
             self.name,
-            side(self._source, self.config.source.table),
-            side(self._lake, self.config.lake_table),
+            self._table(self._source, self.config.source.table),
+            self._table(self._lake, self.config.lake_table),
             self.source_table.key_names,
             None if self.policy.lossless else self.policy.apply,
             lambda: StreamReader(self._source.streams(), self.source_table.stream_arn),
@@ -452,6 +447,18 @@ class Pipeline:
             on_difference=on_difference,
         )
 
+    def _table(self, account: Account, name: str) -> Table:
+        """A live table as parity and checks read it."""
+        from dynalake.jobs.parity import Table, scanned_lines
+
+        return Table(
+            account.dynamodb(),
+            name,
+            account.s3(),
+            lambda segments: self._scan(account, name, segments),
+            lambda: scanned_lines(self._scan(account, name)),
+        )
+
     def check_job(
         self,
         *,
@@ -468,18 +475,14 @@ class Pipeline:
         Metrics go to the source's account, where the stack's alarms watch them.
         """
         from dynalake.jobs.checking import CheckJob
-        from dynalake.jobs.parity import Table
 
-        name = self.config.lake_table
-        dynamodb = self._lake.dynamodb()
+        lake = self._table(self._lake, self.config.lake_table)
         return CheckJob(
             pipeline=self.name,
             config=self.config.checks,
             key=self.source_table.key_names,
-            lake=Table(
-                dynamodb, name, self._lake.s3(), lambda segments: self._scan(self._lake, name, segments)
-            ),
-            lake_rows=dynamodb.describe_table(TableName=name)["Table"].get("ItemCount", 0),
+            lake=lake,
+            lake_rows=lake.dynamodb.describe_table(TableName=lake.name)["Table"].get("ItemCount", 0),
             stream=lambda: StreamReader(self._source.streams(), self.source_table.stream_arn),
             policy=self.policy.apply,
             checkpoints=self._checkpoints(),

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import ClientError
 
 from dynalake.errors import UserError
+from expectations.bulk import Pages
 from expectations.canonical import canonical_text
 from expectations.parity import Difference, Looks, ParityResult, Reader, Side, compare, compare_keys
 from ingest.capacity import CapacityLimit
@@ -95,13 +96,15 @@ class Table:
         dynamodb: the client of its account.
         name: the table's name.
         s3: the S3 client of its account.
-        scan: a scan of it in so many segments; None for as many as suit it.
+        scan: a scan of it in so many segments.
+        lines: all of its rows, as pages of lines.
     """
 
     dynamodb: DynamoDBClient
     name: str
     s3: S3Client
-    scan: Callable[[int | None], Scan]
+    scan: Callable[[int], Scan]
+    lines: Callable[[], Pages]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,7 @@ class ParityJob:
 
     def _side(self, table: Table, export: str | None, reader: Reader) -> Side:
         if export is None:
-            return Side(scanned_lines(table.scan(None)), reader)
+            return Side(table.lines(), reader)
         files, where = files_of(export, table.s3)
         return Side(exported_lines(files, where), reader, wrapper="Item")
 

@@ -485,7 +485,7 @@ class Pipeline:
             lake_rows=lake.dynamodb.describe_table(TableName=lake.name)["Table"].get("ItemCount", 0),
             stream=lambda: StreamReader(self._source.streams(), self.source_table.stream_arn),
             policy=self.policy.apply,
-            checkpoints=self._checkpoints(),
+            checkpoints=self.checkpoints(),
             health=self.health,
             schema=self.schema_history,
             parity=lambda: self.parity(

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from dynalake.cli import analyse, check, checks, demonstrate, fresh, operate, recover, replicate, set_up, stacks
+from dynalake.cli import (
+    analyse,
+    check,
+    checks,
+    demonstrate,
+    fresh,
+    operate,
+    recover,
+    replicate,
+    set_up,
+    stacks,
+)
 
 app = typer.Typer(
     name="dynalake",

@@ -105,6 +105,9 @@ def publish(out: Path, place: Replacement) -> None:
     try:
         with place.file.open("rb") as file:
             os.fsync(file.fileno())
+        if out.exists():
+            # Who may read the old one may read the new one.
+            shutil.copymode(out, place.file)
         place.file.replace(out)
     except OSError as error:
         raise SnapshotError(f"{out} cannot be written: {error.strerror or error}") from error

@@ -147,7 +147,11 @@ class Lake:
                     con.execute("USE memory")
                 self._own.execute("DETACH lake")
             except duckdb.Error as error:
-                raise SnapshotError(f"{self._path} cannot be reloaded: {error}") from error
+                for con in (self._con, self._own):
+                    con.execute("USE lake")
+                raise SnapshotError(
+                    f"{self._path} cannot be reloaded while a result of this version is being read: {error}"
+                ) from error
             self._attach()
         return self
 

@@ -63,6 +63,9 @@ from lake.widen import Held, main_tag, widened
 _BATCH: Final = 10_000
 """Line numbers in Python at a time."""
 
+_LARGE_LINE_BYTES: Final = 32 * 1024
+"""DuckDB reads a table 2,048 rows at a time; of rows larger than this on average, that is too much to hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -113,15 +116,16 @@ def apply_changes(
         SnapshotError: there is no such table, or it cannot be refreshed.
         DecodeError: a line is not a change.
     """
-    refresh = _Refresh(con, table, changes, count, work)
     try:
-        return refresh.run(about, history, again)
+        return _Refresh(con, table, changes, count, work).run(about, history, again)
     except (DecodeError, duckdb.InvalidInputException, duckdb.ConversionException) as error:
         raise decode_error(error, {f"the changes of {table}": (changes, WRAPPERS)}) from error
     except ContractError as error:
         raise SnapshotError(str(error)) from error
     except (duckdb.Error, OSError) as error:
-        raise SnapshotError(f"the snapshot of {table} cannot be refreshed: {error}") from error
+        raise SnapshotError(
+            f"the snapshot of {table} cannot be refreshed, make a new one with `dynalake snapshot`: {error}"
+        ) from error
 
 
 class _Refresh:
@@ -166,7 +170,7 @@ class _Refresh:
             # Each commit waits for the disk.
             con.begin()
             if written:
-                self._write(found, lines)
+                self._write(found, lines, large=kept.stat().st_size > written * _LARGE_LINE_BYTES)
             self._note_columns()
             con.commit()
         con.begin()
@@ -320,12 +324,15 @@ class _Refresh:
         con.execute(f"ALTER TABLE _lake._lake_grown RENAME TO {identifier(self._table)}")
         con.execute("RESET preserve_insertion_order")
 
-    def _write(self, found: Sequence[Found], lines: str) -> None:
-        con = self._con
-        con.execute(f"CREATE OR REPLACE TEMP TABLE _lake_new AS {typed_select(found, f'({lines})')}")
-        self._count_types("_lake_new", 1)
-        con.execute(f"INSERT INTO {self._name} BY NAME FROM _lake_new")
-        con.execute("DROP TABLE _lake_new")
+    def _write(self, found: Sequence[Found], lines: str, *, large: bool) -> None:
+        """Decodes the new rows and adds them; rows that are large on average are decoded twice and not held."""
+        con, rows = self._con, typed_select(found, f"({lines})")
+        if not large:
+            con.execute(f"CREATE OR REPLACE TEMP TABLE _lake_new AS {rows}")
+            rows = "FROM _lake_new"
+        self._count_types(f"({rows})", 1)
+        con.execute(f"INSERT INTO {self._name} BY NAME {rows}")
+        con.execute("DROP TABLE IF EXISTS _lake_new")
 
     def _count_types(self, rows: str, sign: int) -> None:
         """Adds rows to, or takes them from, what is told of how many rows hold which type."""

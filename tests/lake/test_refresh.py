@@ -297,3 +297,29 @@ def test_rows_keep_their_metadata(tmp_path: Path) -> None:
     refresh(out, [change])
     (item,) = snapshot_items(out, "things", metadata=True)
     assert normal(item) == normal(change["NewImage"])
+
+
+def test_large_items_are_refreshed(tmp_path: Path) -> None:
+    out = tmp_path / "l"
+    build(out, [row("a", 1, v={"N": "1"})["NewImage"]])
+    changes = [row(key, 2, v={"S": key * 390_000}, w={"M": {"a": {"S": key}}}) for key in "abcd"]
+    assert refresh(out, changes).applied.rows == 4
+    assert {len(item["v"]["S"]) for item in snapshot_items(out, "things")} == {390_000}
+    assert told(out)[0]["v"] == {"S": 4}
+
+
+def test_permissions_stay(tmp_path: Path) -> None:
+    out = tmp_path / "l"
+    build(out, [row("a", 1)["NewImage"]])
+    out.chmod(0o640)
+    for _ in range(3):
+        refresh(out, [row("a", 2)])
+        assert out.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_snapshot_of_another_layout_says_what_to_do(tmp_path: Path) -> None:
+    out = tmp_path / "l"
+    build(out, [row("a", 1)["NewImage"]])
+    duckdb.connect(str(out)).execute("ALTER TABLE _lake.columns DROP COLUMN main_type").close()
+    with pytest.raises(SnapshotError, match="make a new one"):
+        refresh(out, [row("b", 1)])

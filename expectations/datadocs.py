@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 _POLICY: Final = (
     '<meta http-equiv="Content-Security-Policy" '
@@ -51,6 +54,10 @@ _OUT: Final = tuple(
         r"\son[a-z]+\s*=\s*(\"[^\"]*\"|'[^']*')",
         r"\sstyle\s*=\s*(\"[^\"]*\"|'[^']*')",
         r"<!--.*?-->",
+        # What only worked by script: the filter, and a link that opens what is open now.
+        r'<div class="card mb-3">\s*<div class="card-header p-2">\s*<strong>Actions</strong>'
+        r'.*?(?=<div class="card mb-3">)',
+        r'<p class="m-0">\s*<a data-toggle="collapse".*?</p>',
     )
 )
 _REMOTE_LINK: Final = re.compile(
@@ -61,9 +68,41 @@ _HEAD: Final = re.compile(r"<head[^>]*>", re.IGNORECASE)
 
 def make_self_contained(folder: Path) -> None:
     """Rewrite every page below a folder, and take away the assets that none needs any more."""
-    for page in folder.rglob("*.html"):
+    pages = [page for page in folder.rglob("*.html") if page.parent != folder]
+    for page in pages:
         page.write_text(self_contained(page.read_text(encoding="utf-8")), encoding="utf-8")
+    (folder / "index.html").write_text(_index(folder, pages), encoding="utf-8")
     shutil.rmtree(folder / "static", ignore_errors=True)
+
+
+def _index(folder: Path, pages: Sequence[Path]) -> str:
+    """The first page: Great Expectations' own fills its tables by script, so without scripts it is empty."""
+    parts = []
+    for kind, title in (
+        ("validations", "Validation results, newest first"),
+        ("expectations", "Expectation suites"),
+    ):
+        found = sorted(
+            page.relative_to(folder) for page in pages if page.relative_to(folder).parts[0] == kind
+        )
+        if kind == "validations":
+            found.sort(key=lambda path: path.parts[-2], reverse=True)
+        links = "".join(
+            f'<li><a href="{escape(quote(path.as_posix()))}">{escape(_title(path))}</a></li>'
+            for path in found
+        )
+        parts.append(f"<h2>{title}</h2><ul>{links}</ul>")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{_POLICY}<title>Data Docs</title>{_STYLE}</head>'
+        f"<body><h1>Data Docs</h1>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _title(path: Path) -> str:
+    if path.parts[0] != "validations":
+        return path.with_suffix("").relative_to("expectations").as_posix()
+    suite, moment = path.parts[1], path.parts[-2]
+    return f"{suite}, {moment[:4]}-{moment[4:6]}-{moment[6:8]} {moment[9:11]}:{moment[11:13]}:{moment[13:15]} UTC"
 
 
 def self_contained(html: str) -> str:

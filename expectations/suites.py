@@ -164,14 +164,14 @@ def judge(plan: Plan, pipeline: str, docs: Path | None = None) -> list[Outcome]:
     source = context.data_sources.add_pandas("dynalake")
     outcomes: list[Outcome] = []
     for name, frame in plan.frames.items():
-        batch = source.add_dataframe_asset(f"{pipeline}: {name}").add_batch_definition_whole_dataframe("all")
-        suite = module.ExpectationSuite(name=f"{pipeline}: {name}")
+        batch = source.add_dataframe_asset(f"{pipeline}-{name}").add_batch_definition_whole_dataframe("all")
+        suite = module.ExpectationSuite(name=f"{pipeline}-{name}")
         suite = context.suites.add(suite)
         for each in plan.expectations[name]:
             suite.add_expectation(each)
-        validation = module.ValidationDefinition(name=f"{pipeline}: {name}", data=batch, suite=suite)
+        validation = module.ValidationDefinition(name=f"{pipeline}-{name}", data=batch, suite=suite)
         checkpoint = module.Checkpoint(
-            name=f"{pipeline}: {name}",
+            name=f"{pipeline}-{name}",
             validation_definitions=[context.validation_definitions.add(validation)],
             result_format={"result_format": "SUMMARY", "partial_unexpected_count": SHOWN},
         )

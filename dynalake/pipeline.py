@@ -5,15 +5,13 @@ This is the one place that knows both `ingest` and the rest; each job is a few l
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import secrets
 import socket
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dynalake.aws import Account, open_account
 from dynalake.config import PipelineConfig
-from dynalake.jobs.changes import change_line
 from ingest.apply import IN_FLIGHT, Applier
 from ingest.backfill import SCAN, Backfill, BackfillReport, Rows
 from ingest.capacity import CapacityLimit
@@ -41,7 +38,6 @@ from ingest.shards import StreamReader
 from ingest.shelves import Shelf, shelf_of
 from ingest.source import SourceTable, describe_source
 from ingest.standby import work_alone
-from ingest.tail import Tail
 from ingest.walk import Pacing
 from ingest.worker import Worker, WorkerReport
 from lake.catalogue import schema_history
@@ -53,7 +49,6 @@ from lake.tables import (
     TableKey,
     ensure_lake_table,
     ensure_shared_tables,
-    lake_stream,
     quota_warning,
 )
 
@@ -243,9 +238,6 @@ class Pipeline:
     def _source_scan(self, segments: int | None = None) -> Scan:
         return self._scan(self._source, self.config.source.table, segments)
 
-    def _lake_scan(self) -> Scan:
-        return self._scan(self._lake, self.config.lake_table)
-
     def _scan(self, account: Account, table: str, segments: int | None = None) -> Scan:
         segments = segments or segments_for(self.source_table.approximate_bytes)
         limit = self.limit(self.config.max_rcu)
@@ -267,13 +259,13 @@ class Pipeline:
         """A DynamoDB client of the lake account."""
         return self._lake.dynamodb()
 
-    def lake_streams(self) -> DynamoDBStreamsClient:
-        """A DynamoDB Streams client of the lake account."""
-        return self._lake.streams()
-
     def lake_s3(self) -> S3Client:
         """An S3 client of the lake account."""
         return self._lake.s3()
+
+    def lake_streams(self) -> DynamoDBStreamsClient:
+        """A DynamoDB Streams client of the lake account."""
+        return self._lake.streams()
 
     @property
     def clocks(self) -> Clocks:
@@ -510,78 +502,15 @@ class Pipeline:
     def snapshot(
         self,
         out: Path,
+        source: str = "scan",
         *,
         pacing: Pacing | None = None,
         on_progress: Callable[[int], None] = lambda _rows: None,
     ) -> SnapshotReport:
-        """Write the lake table into a DuckDB file, as of one moment.
+        """Write the lake table into a DuckDB file, as of one moment; see `dynalake.jobs.full`."""
+        from dynalake.jobs.full import take_snapshot
 
-        The lake stream's end is noted, the table is scanned, and what changed meanwhile is rolled forward: the
-        scan is not atomic, the result is.
-
-        Args:
-            out: the DuckDB file; other tables in it stay.
-            pacing: how often the lake's stream is asked.
-            on_progress: called with the rows scanned so far.
-
-        Raises:
-            SnapshotError: the file cannot be written.
-            LakeTableError: the lake table is missing or has no stream.
-            StreamError: the lake's stream cannot be read.
-        """
-        from lake.snapshot import build_snapshot
-
-        started_at = self._clocks.now_ms()
-        arn = lake_stream(self._lake.dynamodb(), self.config.lake_table)
-        history = self.schema_history()
-        with tempfile.TemporaryFile() as spool:
-            spooling = threading.Lock()
-
-            def take(records: Sequence[Mapping[str, Any]]) -> None:
-                with spooling:
-                    spool.writelines(change_line(record) for record in records)
-
-            tail = Tail(
-                StreamReader(self._lake.streams(), arn),
-                take,
-                self._clocks.monotonic,
-                pacing,
-                now_ms=self._clocks.now_ms,
-            )
-            positions: StreamPositions | None = None
-
-            def rows() -> Iterator[list[bytes]]:
-                scanned = 0
-                for page in self._lake_scan().pages():
-                    yield [json.dumps(item).encode() for item in page.items]
-                    scanned += len(page.items)
-                    on_progress(scanned)
-
-            def changes() -> Iterator[list[bytes]]:
-                nonlocal positions
-                positions = tail.finish()
-                spool.seek(0)
-                while lines := spool.readlines(SPOOL_BATCH_BYTES):
-                    yield [line.rstrip(b"\n") for line in lines]
-
-            def about() -> SnapshotAbout:
-                return self.snapshot_about(
-                    positions, "parallel scan, rolled forward from the lake table's stream", started_at
-                )
-
-            try:
-                return build_snapshot(
-                    out,
-                    self.name,
-                    self.source_table.key_names,
-                    rows(),
-                    changes,
-                    about,
-                    history,
-                    key_types=dict(self.lake_key.attributes),
-                )
-            finally:
-                tail.stop()
+        return take_snapshot(self, out, source, pacing=pacing, on_progress=on_progress)
 
     def snapshot_about(
         self, positions: StreamPositions | None, made_by: str, started_at: int

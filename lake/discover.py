@@ -11,7 +11,7 @@ extracting JSON writes it again without spaces, so a value begins with `{"<tag>"
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import duckdb
@@ -19,31 +19,17 @@ import duckdb
 from lake.contract.catalogue import TAGS
 from lake.contract.rows import RESERVED_PREFIX, SOURCE_AT, VERSION, WRITTEN_AT
 from lake.errors import DecodeError
-from lake.types import (
-    COMPANION_SUFFIX,
-    NULLS,
-    Blob,
-    Boolean,
-    Column,
-    Int64,
-    Json,
-    ListOf,
-    Struct,
-    Text,
-    Type,
-    column_names,
-    number_type,
-)
+from lake.shape import MAX_FIELDS, Places, Seen, main_type, majority, plain, settled, stable
+from lake.types import COMPANION_SUFFIX, NULLS, Column, column_names
 
-MAX_FIELDS: Final = 100
-"""A map with more distinct field names is a dictionary, not a structure: it is kept as JSON."""
+__all__ = ["Found", "discover", "look", "majority", "prepare", "settle"]
 
 MAX_DEPTH: Final = 8
 """Containers within containers up to here are typed, deeper ones are JSON: at 31 levels DuckDB needs seconds
 to bind one expression, and nobody writes such a path."""
 
 _PLAIN_NUMBER: Final = r"-?(0|[1-9][0-9]*)([.][0-9]*[1-9])?"
-_NUMBER: Final = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?"
+NUMBER: Final = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?"
 _NUMBER_PARTS: Final = r"^[+-]?([0-9]*)[.]?([0-9]*)(?:[eE]([+-]?[0-9]+))?$"
 
 _MACROS: Final = (
@@ -88,18 +74,6 @@ _KEPT: Final = f"""CASE WHEN tag = 'N' THEN json_extract_string(v, '/N')
     WHEN tag IN ('M', 'L', 'NS') AND strlen(v) <= {MAX_OPENED_BYTES} THEN v::VARCHAR END"""
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What was found with one tag at one place."""
-
-    rows: int
-    number: Type
-    plain: bool
-    large: bool = False
-    node: int | None = None
-    places: dict[str, dict[str, _Seen]] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """An attribute as found in the rows, and the column it gets.
@@ -141,10 +115,29 @@ def discover(
     Raises:
         DecodeError: a value is not DynamoDB JSON.
     """
-    places = _look(con, rows)
+    return tuple(
+        Found(
+            Column(one.column.attribute, one.column.name, settled(one.column.type), one.column.companion),
+            one.rows,
+            one.plain,
+        )
+        for one in settle(look(con, rows), key, first_seen, key_types)
+    )
+
+
+def settle(
+    places: Places,
+    key: Sequence[str],
+    first_seen: Mapping[str, int] | None = None,
+    key_types: Mapping[str, str] | None = None,
+) -> tuple[Found, ...]:
+    """Gives each attribute of a tree the column that holds all its values; see `discover`.
+
+    Containers that were always empty are marked so in the columns' types (`lake.shape.Empty`).
+    """
     for name in key:
         if name not in places:
-            places[name] = {(key_types or {}).get(name, "S"): _Seen(0, Int64(), True)}
+            places[name] = {(key_types or {}).get(name, "S"): Seen()}
     ordered = [*key, *sorted(name for name in places if name not in key)]
     age = first_seen or {}
     by_age = sorted(places, key=lambda name: (name not in key, age.get(name, 2**63), name))
@@ -156,14 +149,22 @@ def discover(
     for name in ordered:
         kinds = places[name]
         companion = companions[names[name] + COMPANION_SUFFIX] if name in mixed else None
-        column = Column(name, names[name], _main_type(kinds), companion)
+        column = Column(name, names[name], main_type(kinds), companion)
         counts: dict[str, int] = {tag: kinds[tag].rows for tag in TAGS if tag in kinds}
-        found.append(Found(column, counts, all(_plain(seen) for seen in kinds.values())))
+        found.append(Found(column, counts, all(plain(seen) for seen in kinds.values())))
     return tuple(found)
 
 
-def _look(con: duckdb.DuckDBPyConnection, rows: str) -> dict[str, dict[str, _Seen]]:
-    """Attribute -> tag -> what was found, one level of containers at a time."""
+def look(con: duckdb.DuckDBPyConnection, rows: str) -> Places:
+    """Looks at every attribute of every row, one level of containers at a time.
+
+    Args:
+        con: a prepared connection.
+        rows: a relation with a column `line` (JSON), as SQL.
+
+    Raises:
+        DecodeError: a value is not DynamoDB JSON.
+    """
     members = _MEMBERS.format(map="""json_transform(line, '"MAP(VARCHAR, JSON)"')""")
     con.execute(
         f"""CREATE OR REPLACE TEMP TABLE _lake_level AS
@@ -171,18 +172,20 @@ def _look(con: duckdb.DuckDBPyConnection, rows: str) -> dict[str, dict[str, _See
                 SELECT e.key AS name, e.value AS v, {_TAG} AS tag FROM (SELECT {members} AS e FROM {rows})
                 WHERE name IS NULL OR NOT starts_with(name, '{RESERVED_PREFIX}'))"""
     )
-    root = _Seen(0, Int64(), True, node=0)
+    root = Seen(node=0)
     opened = {0: root}
     for depth in range(MAX_DEPTH + 2):
         _read_level(con, opened)
-        children = [
+        places = [
             (parent.node, name, tag, seen)
             for parent in opened.values()
-            if parent is root or _stable(parent)
+            if parent is root or stable(parent)
             for name, kinds in parent.places.items()
             for tag, seen in kinds.items()
-            if not seen.large and (tag == "NS" or (tag in ("M", "L") and depth < MAX_DEPTH))
         ]
+        for _, _, tag, seen in places:
+            seen.large = seen.large or (tag in ("M", "L") and depth >= MAX_DEPTH)
+        children = [place for place in places if place[2] in ("M", "L", "NS") and not place[3].large]
         if not children:
             break
         opened = {}
@@ -194,7 +197,7 @@ def _look(con: duckdb.DuckDBPyConnection, rows: str) -> dict[str, dict[str, _See
     return root.places
 
 
-def _read_level(con: duckdb.DuckDBPyConnection, opened: Mapping[int, _Seen]) -> None:
+def _read_level(con: duckdb.DuckDBPyConnection, opened: Mapping[int, Seen]) -> None:
     con.execute(
         f"""CREATE OR REPLACE TEMP TABLE _lake_seen AS
         SELECT parent, name, tag, count(*) AS rows,
@@ -205,7 +208,7 @@ def _read_level(con: duckdb.DuckDBPyConnection, opened: Mapping[int, _Seen]) -> 
             coalesce(max(length(split_part(number, '.', 2))), 0) AS scale,
             coalesce(bool_and(NOT contains(number, '.') AND try_cast(number AS BIGINT) IS NOT NULL), true)
                 AS int64,
-            coalesce(bool_and(regexp_full_match(value, '{_NUMBER}')) FILTER (tag = 'N'), true) AS valid
+            coalesce(bool_and(regexp_full_match(value, '{NUMBER}')) FILTER (tag = 'N'), true) AS valid
         FROM (SELECT *, CASE WHEN tag = 'N' THEN _lake_number(value) END AS number,
                   CASE WHEN tag = 'N' THEN number = value END AS plain FROM _lake_level)
         GROUP BY parent, name, tag"""
@@ -215,15 +218,18 @@ def _read_level(con: duckdb.DuckDBPyConnection, opened: Mapping[int, _Seen]) -> 
     ).fetchall()
     if bad:
         raise DecodeError(f"the attribute {bad[0][0]!r} holds what is no DynamoDB value, or stands twice")
-    seen = con.execute(
-        f"""SELECT parent, name, tag, rows, plain, large, digits, scale, int64 FROM _lake_seen
-        WHERE parent = 0 OR parent NOT IN (
-            SELECT parent FROM _lake_seen GROUP BY parent HAVING count(DISTINCT name) > {MAX_FIELDS})
-        ORDER BY parent, name, tag"""
+    wide = con.execute(
+        f"SELECT parent FROM _lake_seen GROUP BY parent HAVING parent > 0 AND count(DISTINCT name) > {MAX_FIELDS}"
     ).fetchall()
-    for parent, name, tag, rows, plain, large, digits, scale, int64 in seen:
-        kinds = opened[parent].places.setdefault(name, {})
-        kinds[tag] = _Seen(rows, number_type(digits, scale, int64), plain, large)
+    for (parent,) in wide:
+        opened[parent].wide = True
+    seen = con.execute(
+        """SELECT parent, name, tag, rows, digits, scale, int64, plain, large FROM _lake_seen
+        WHERE parent NOT IN (SELECT unnest($1::INTEGER[])) ORDER BY parent, name, tag""",
+        [[parent for (parent,) in wide]],
+    ).fetchall()
+    for parent, name, tag, *facts in seen:
+        opened[parent].places.setdefault(name, {})[tag] = Seen(*facts)
 
 
 def _descend(
@@ -252,55 +258,3 @@ def _descend(
     )
     con.execute("DROP TABLE _lake_level")
     con.execute("ALTER TABLE _lake_next RENAME TO _lake_level")
-
-
-def _stable(container: _Seen) -> bool:
-    """Whether a column can have the container's shape: one type a place, no NULL, no clash of names."""
-    names = [name for name in container.places if "\0" not in name]
-    return len({name.casefold() for name in names}) == len(container.places) > 0 and all(
-        len(kinds) == 1 and "NULL" not in kinds for kinds in container.places.values()
-    )
-
-
-def _main_type(kinds: Mapping[str, _Seen]) -> Type:
-    tag = majority({tag: seen.rows for tag, seen in kinds.items()})
-    return Text() if tag is None else _type(tag, kinds[tag])
-
-
-def majority(rows: Mapping[str, int]) -> str | None:
-    """The tag that most rows have, NULL apart; the order of `TAGS` decides a tie."""
-    return max((tag for tag in TAGS if tag in rows and tag != "NULL"), key=lambda t: rows[t], default=None)
-
-
-_SIMPLE: Final[Mapping[str, Type]] = {
-    "S": Text(),
-    "B": Blob(),
-    "BOOL": Boolean(),
-    "SS": ListOf("SS", Text()),
-    "BS": ListOf("BS", Blob()),
-}
-
-
-def _type(tag: str, seen: _Seen) -> Type:
-    if tag in _SIMPLE:
-        return _SIMPLE[tag]
-    if tag == "N":
-        return seen.number
-    if tag == "NS" and not seen.large:
-        return ListOf("NS", seen.places[""]["N"].number if seen.places else Int64())
-    if not _stable(seen):
-        return Json()
-    if tag == "L":
-        return ListOf("L", _only(seen.places[""]))
-    if "" in seen.places:
-        return Json()
-    return Struct(tuple((name, _only(seen.places[name])) for name in sorted(seen.places)))
-
-
-def _only(kinds: Mapping[str, _Seen]) -> Type:
-    ((tag, seen),) = kinds.items()
-    return _type(tag, seen)
-
-
-def _plain(seen: _Seen) -> bool:
-    return seen.plain and all(_plain(s) for kinds in seen.places.values() for s in kinds.values())

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,13 +30,15 @@ from lake.contract.catalogue import Observation
 from lake.contract.positions import StreamPositions
 from lake.contract.rows import DELETED, VERSION
 from lake.contract.versions import ABSENT
-from lake.decode import decode_error, raw_lines, typed_select
-from lake.discover import Found, discover, majority, prepare
+from lake.decode import decode_error, raw_lines
+from lake.discover import Found, majority, prepare
 from lake.errors import ContractError, DecodeError, SnapshotError
+from lake.fill import Filler
 from lake.lines import pick_lines, spool
+from lake.parts import Chunk, Part, as_chunks, first_bad_row, first_row_without, read_ahead, spool_parts
 from lake.rule import held_rows
 from lake.times import utc
-from lake.types import duckdb_type, identifier, literal, type_to_json
+from lake.types import Blob, Int64, Text, Type, duckdb_type, identifier, literal, type_to_json
 
 MEMORY_LIMIT: Final = "1GiB"
 """What DuckDB may use before it spills to disk: leaves room on a laptop or a small container of 2 GB."""
@@ -47,6 +50,9 @@ WRAPPERS: Final = ("NewImage", "OldImage")
 
 _BATCH: Final = 10_000
 """Line numbers in Python at a time."""
+
+_EARLIER: Final = 1 << 40
+"""Taken off the number of a row of the table: what the table holds came before every change."""
 
 _LAYOUT: Final = (
     "CREATE SCHEMA IF NOT EXISTS _lake",
@@ -106,6 +112,7 @@ class SnapshotReport:
         changes_read: lines that the stream gave.
         columns: attributes, companions not counted.
         seconds: how long it took.
+        made_by: how it was made, for people.
     """
 
     path: Path
@@ -116,13 +123,14 @@ class SnapshotReport:
     changes_read: int
     columns: int
     seconds: float
+    made_by: str = ""
 
 
 def build_snapshot(
     out: Path,
     table: str,
     key: Sequence[str],
-    rows: Iterable[Sequence[bytes]],
+    rows: Iterable[Sequence[bytes] | Chunk],
     changes: Callable[[], Iterable[Sequence[bytes]]],
     about: Callable[[], SnapshotAbout],
     history: Sequence[Observation] = (),
@@ -136,7 +144,8 @@ def build_snapshot(
         out: the snapshot file. Readers see the old one or the new one, never half of one.
         table: the table's name in the snapshot.
         key: the key attributes, partition key first.
-        rows: pages of lake rows as lines of DynamoDB JSON, tombstones included.
+        rows: pages of lake rows, tombstones included, as lines of DynamoDB JSON or as chunks (`lake.parts`); read
+            in a thread of its own, so that decoding does not hold up a scan.
         changes: called once `rows` is exhausted; pages of stream changes, each line `{"NewImage": row}` (the
             row was written) or `{"OldImage": row}` (it was removed), in stream order for each key.
         about: what to tell of the snapshot's origin; called once `changes` is exhausted, when the watermark is known.
@@ -152,13 +161,21 @@ def build_snapshot(
     identifier(table)
     if table.casefold() in _RESERVED:
         raise SnapshotError(f"a table of a snapshot cannot be called {table!r}: give it another name there")
+    made_by = ""
+
+    def told() -> SnapshotAbout:
+        nonlocal made_by
+        origin = about()
+        made_by = origin.made_by
+        return origin
+
     with replacing(out) as place:
         build = _Build(place, table, tuple(key), memory_limit)
         try:
-            report = build.run(rows, changes, about, history, key_types)
+            report = build.run(rows, changes, told, history, key_types)
         finally:
             build.close()
-    return SnapshotReport(out, table, *report, time.monotonic() - began)
+    return SnapshotReport(out, table, *report, time.monotonic() - began, made_by)
 
 
 class _Build:
@@ -166,10 +183,10 @@ class _Build:
 
     def __init__(self, place: Replacement, table: str, key: tuple[str, ...], memory_limit: str) -> None:
         self._table, self._key, self._work = table, key, place.work
-        self._spools: dict[str, tuple[Path, Sequence[str]]] = {
-            f"the rows of {table}": (place.work / "rows", ()),
-            f"the changes of {table}": (place.work / "changes", WRAPPERS),
-        }
+        self._name = f"_lake.{identifier(table)}"
+        self._rows_source, self._changes_source = f"the rows of {table}", f"the changes of {table}"
+        self._changes = place.work / "changes"
+        self._parts: Sequence[Part] = ()
         try:
             self._con = duckdb.connect(
                 str(place.file),
@@ -183,7 +200,7 @@ class _Build:
 
     def run(
         self,
-        rows: Iterable[Sequence[bytes]],
+        rows: Iterable[Sequence[bytes] | Chunk],
         changes: Callable[[], Iterable[Sequence[bytes]]],
         about: Callable[[], SnapshotAbout],
         history: Sequence[Observation],
@@ -191,25 +208,41 @@ class _Build:
     ) -> tuple[int, int, int, int, int]:
         """Gives rows shown, tombstones, rows read, changes read, columns."""
         self._lay_out()
-        (rows_source, (rows_file, _)), (changes_source, (changes_file, _)) = self._spools.items()
-        rows_read = spool(rows, rows_file, rows_source)
-        changes_read = spool(changes(), changes_file, changes_source)
+        first_seen: dict[str, int] = {}
+        for seen in history:
+            first_seen[seen.attribute] = min(seen.first_seen, first_seen.get(seen.attribute, 2**63))
+        with self._explained():
+            self._begin()
+            filler = Filler(self._con, self._name, self._key, self._work, first_seen, key_types)
+            self._parts = filler.parts
+        rows_read = self._fill(filler, rows)
+        changes_read = spool(changes(), self._changes, self._changes_source)
+        with self._explained():
+            tombstones = self._roll_forward(filler, changes_read)
+            filler.trim()
+        origin = about()
+        with self._explained():
+            count = self._write(filler.found, filler.main_tags, origin, history, tombstones)
+        return count, tombstones, rows_read, changes_read, len(filler.found)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Says what a failure of DuckDB means, and where bytes are malformed."""
         try:
-            self._load(rows_file, changes_file, rows_read, changes_read)
-            tombstones = self._apply_the_rule()
-            shown = self._shown(rows_file, changes_file, rows_read, changes_read)
-            first_seen: dict[str, int] = {}
-            for seen in history:
-                first_seen[seen.attribute] = min(seen.first_seen, first_seen.get(seen.attribute, 2**63))
-            found = discover(self._con, shown, self._key, first_seen, key_types)
-            count = self._write(found, shown, about(), history, tombstones)
+            yield
         except (DecodeError, duckdb.InvalidInputException, duckdb.ConversionException) as error:
-            raise decode_error(error, self._spools) from error
+            bad = first_bad_row(self._parts)
+            if bad is not None:
+                raise DecodeError(
+                    f"line {bad[0]} of {self._rows_source} is not an item in DynamoDB JSON: {bad[1]}"
+                ) from error
+            if not self._changes.exists():
+                raise DecodeError(f"{self._rows_source}: {error}") from error
+            raise decode_error(error, {self._changes_source: (self._changes, WRAPPERS)}) from error
         except ContractError as error:
             raise SnapshotError(str(error)) from error
         except (duckdb.Error, OSError) as error:
             raise SnapshotError(f"the snapshot of {self._table} cannot be built: {error}") from error
-        return count, tombstones, rows_read, changes_read, len(found)
 
     def _lay_out(self) -> None:
         for statement in _LAYOUT:
@@ -224,80 +257,155 @@ class _Build:
                 "another name there, or another file"
             )
 
-    def _load(self, rows_file: Path, changes_file: Path, rows_read: int, changes_read: int) -> None:
-        """Fills work.seen: what the rule needs of each line, in the lines' order, so that `rowid` is the order.
-
-        The lines themselves stay in their files: DuckDB reads a table 2,048 rows at a time, and of items of
-        400 KB these are 800 MB, while of a file it reads 32 MB at a time.
-        """
+    def _begin(self) -> None:
         con = self._con
-        con.execute(f"ATTACH {literal(str(self._work / 'seen'))} AS work")
-        con.execute("CREATE TABLE work.seen (key VARCHAR, version VARCHAR, deleted BOOLEAN, removed BOOLEAN)")
         prepare(con)
-        lines = f"SELECT json AS line, false AS removed FROM {raw_lines(rows_file)}"
-        images = f"""SELECT coalesce(json_extract(json, '/NewImage'), json_extract(json, '/OldImage')) AS line,
-            json_extract(json, '/NewImage') IS NULL AS removed FROM {raw_lines(changes_file)}"""
-        for source in (lines, images):
-            con.execute(
-                f"""INSERT INTO work.seen SELECT {key_texts(self._key)}, removed FROM (
-                    SELECT json_extract_string(line, {row_pointers(self._key)}) AS x, removed FROM ({source}))"""
-            )
-        loaded, bad = _one(con, "SELECT count(*), min(rowid) FILTER (key IS NULL) FROM work.seen")
-        if loaded != rows_read + changes_read:
-            raise DecodeError(f"of {rows_read + changes_read} lines {loaded} were read")
-        if bad is not None:
-            line = f"row {bad + 1}" if bad < rows_read else f"change {bad - rows_read + 1}"
-            raise DecodeError(f"{line} has not the key {', '.join(self._key)}")
-
-    def _apply_the_rule(self) -> int:
-        """Fills work.held with the newest row of each key; gives the number of tombstones, which are not shown."""
-        con = self._con
-        con.execute(f"CREATE TABLE work.held AS {held_rows('work.seen', 'rowid')}")
-        return int(_one(con, "SELECT count(*) FROM work.held WHERE deleted")[0])
-
-    def _shown(self, rows_file: Path, changes_file: Path, rows_read: int, changes_read: int) -> str:
-        """The rows to show, as a relation with one column `line`, in SQL."""
-        shown = int(_one(self._con, "SELECT count(*) FROM work.held WHERE NOT deleted")[0])
-        if shown < rows_read or changes_read:
-            kept_rows, kept_changes = self._work / "kept rows", self._work / "kept changes"
-            pick_lines(rows_file, self._turns(0, rows_read), kept_rows)
-            pick_lines(changes_file, self._turns(rows_read, rows_read + changes_read), kept_changes)
-            rows_file, changes_file = kept_rows, kept_changes
-        return f"""(SELECT json AS line FROM {raw_lines(rows_file)}
-            UNION ALL SELECT json_extract(json, '/NewImage') FROM {raw_lines(changes_file)})"""
-
-    def _turns(self, start: int, end: int) -> Iterator[int]:
-        """The lines from `start` to before `end` that are to be shown, counted from `start`."""
-        result = self._con.execute(
-            """SELECT turn - $1 FROM work.held WHERE NOT deleted AND turn >= $1 AND turn < $2 ORDER BY turn""",
-            [start, end],
-        )
-        while batch := result.fetchmany(_BATCH):
-            for (number,) in batch:
-                yield number
-
-    def _write(
-        self,
-        found: Sequence[Found],
-        shown: str,
-        about: SnapshotAbout,
-        history: Sequence[Observation],
-        tombstones: int,
-    ) -> int:
-        con, name = self._con, identifier(self._table)
-        con.execute(f"DROP VIEW IF EXISTS main.{name}")
-        con.execute(f"DROP TABLE IF EXISTS _lake.{name}")
+        con.execute(f"DROP VIEW IF EXISTS main.{identifier(self._table)}")
+        con.execute(f"DROP TABLE IF EXISTS {self._name}")
         for metadata in _RESERVED:
             con.execute(f"DELETE FROM _lake.{metadata} WHERE table_name = ?", [self._table])
         con.execute("CHECKPOINT")
         # Order costs memory, and a table has none.
         con.execute("SET preserve_insertion_order = false")
-        con.execute(f"CREATE TABLE _lake.{name} AS {typed_select(found, shown)}")
+        con.execute(f"ATTACH {literal(str(self._work / 'seen'))} AS work")
+        con.execute("CREATE TABLE work.seen (key VARCHAR, version VARCHAR, deleted BOOLEAN, removed BOOLEAN)")
+
+    def _fill(self, filler: Filler, rows: Iterable[Sequence[bytes] | Chunk]) -> int:
+        """Puts all rows into the table; gives how many there were. They go on being read meanwhile."""
+        folder = self._work / "rows"
+        folder.mkdir()
+        chunks = as_chunks(rows, self._rows_source)
+        with read_ahead(spool_parts(chunks, folder)) as parts:
+            for part in parts:
+                with self._explained():
+                    filler.add(part)
+        with self._explained():
+            filler.finish()
+            self._check_keys(filler)
+        return sum(part.rows for part in filler.parts)
+
+    def _check_keys(self, filler: Filler) -> None:
+        names = [identifier(one.column.name) for one in filler.found if one.column.attribute in self._key]
+        lacking = " OR ".join(f"{name} IS NULL" for name in names)
+        if _one(self._con, f"SELECT count(*) FROM {self._name} WHERE {lacking}")[0]:
+            number = first_row_without(filler.parts, self._key)
+            raise DecodeError(f"row {number} has not the key {', '.join(self._key)}")
+
+    def _roll_forward(self, filler: Filler, changes_read: int) -> int:
+        """Applies the changes by the one rule, and takes tombstones out; gives how many there are."""
+        self._load_changes(changes_read)
+        while True:
+            affected = self._hold(filler.found, changes_read)
+            kept = self._kept_changes() if affected else None
+            if kept is None or filler.grow(kept):
+                break
+        con = self._con
+        if affected:
+            con.execute(
+                f"""DELETE FROM {self._name} WHERE rowid IN (
+                    SELECT id FROM work.before WHERE id - {_EARLIER} NOT IN (SELECT turn FROM work.held))"""
+            )
+            con.execute(
+                """INSERT INTO _lake.tombstones SELECT $1, held.key, seen.version
+                FROM work.held JOIN work.seen ON seen.rowid = held.turn WHERE held.deleted""",
+                [self._table],
+            )
+        if kept is not None:
+            filler.insert(kept)
+        con.execute(
+            f"""INSERT INTO _lake.tombstones
+            SELECT $1, {_key_text(filler.found, self._key)}, coalesce({VERSION}, {literal(ABSENT)})
+            FROM {self._name} WHERE {DELETED} IS NOT NULL""",
+            [self._table],
+        )
+        con.execute(f"DELETE FROM {self._name} WHERE {DELETED} IS NOT NULL")
+        con.execute("DETACH work")
+        found = con.execute(
+            "SELECT count(*) FROM _lake.tombstones WHERE table_name = ?", [self._table]
+        ).fetchall()
+        return int(found[0][0])
+
+    def _load_changes(self, changes_read: int) -> None:
+        """Fills work.seen: what the rule needs of each line, in the lines' order, so that `rowid` is the order.
+
+        The lines themselves stay in their file: DuckDB reads a table 2,048 rows at a time, and of items of
+        400 KB these are 800 MB, while of a file it reads 32 MB at a time.
+        """
+        if not changes_read:
+            return
+        con = self._con
+        images = f"""SELECT coalesce(json_extract(json, '/NewImage'), json_extract(json, '/OldImage')) AS line,
+            json_extract(json, '/NewImage') IS NULL AS removed FROM {raw_lines(self._changes)}"""
+        con.execute("SET preserve_insertion_order = true")
+        con.execute(
+            f"""INSERT INTO work.seen SELECT {key_texts(self._key)}, removed FROM (
+                SELECT json_extract_string(line, {row_pointers(self._key)}) AS x, removed FROM ({images}))"""
+        )
+        con.execute("SET preserve_insertion_order = false")
+        loaded, bad = _one(con, "SELECT count(*), min(rowid) FILTER (key IS NULL) FROM work.seen")
+        if loaded != changes_read:
+            raise DecodeError(f"of {changes_read} changes {loaded} were read")
+        if bad is not None:
+            raise DecodeError(f"change {bad + 1} has not the key {', '.join(self._key)}")
+
+    def _hold(self, found: Sequence[Found], changes_read: int) -> bool:
+        """Fills work.before with the rows whose keys came again, and work.held with what is held of those keys.
+
+        Gives whether there are any: a scan gives no key twice, and most keys did not change.
+        """
+        con = self._con
+        text = _key_text(found, self._key)
+        names = [identifier(one.column.name) for one in found if one.column.attribute in self._key]
+        rows, keys = _one(
+            con,
+            f"""SELECT coalesce(sum(n), 0), count(*) FROM (
+                SELECT count(*) AS n FROM {self._name} GROUP BY hash({", ".join(names)}))""",
+        )
+        if not changes_read and rows == keys:
+            return False
+        again = "SELECT key FROM work.seen"
+        if rows != keys:
+            again += f" UNION SELECT {text} FROM {self._name} GROUP BY ALL HAVING count(*) > 1"
+        con.execute(
+            f"""CREATE OR REPLACE TABLE work.before AS
+            SELECT * FROM (SELECT {text} AS key, coalesce({VERSION}, {literal(ABSENT)}) AS version,
+                {DELETED} IS NOT NULL AS deleted, rowid AS id FROM {self._name}) WHERE key IN ({again})"""
+        )
+        sequence = f"""(SELECT key, version, deleted, false AS removed, id - {_EARLIER} AS turn FROM work.before
+            UNION ALL SELECT key, version, deleted, removed, rowid FROM work.seen)"""
+        con.execute(f"CREATE OR REPLACE TABLE work.held AS {held_rows(sequence, 'turn')}")
+        return True
+
+    def _kept_changes(self) -> str | None:
+        """The changes whose rows are to be shown, as a relation with one column `line`, in SQL; None if none is."""
+        shown = "FROM work.held WHERE NOT deleted AND turn >= 0"
+        if not _one(self._con, f"SELECT count(*) {shown}")[0]:
+            return None
+        kept = self._work / "kept changes"
+        result = self._con.execute(f"SELECT turn {shown} ORDER BY turn")
+
+        def turns() -> Iterator[int]:
+            while batch := result.fetchmany(_BATCH):
+                yield from (turn for (turn,) in batch)
+
+        pick_lines(self._changes, turns(), kept)
+        return f"(SELECT json_extract(json, '/NewImage') AS line FROM {raw_lines(kept)})"
+
+    def _write(
+        self,
+        found: Sequence[Found],
+        main_tags: Mapping[str, str | None],
+        about: SnapshotAbout,
+        history: Sequence[Observation],
+        tombstones: int,
+    ) -> int:
+        con = self._con
         names = [n for one in found for n in (one.column.name, one.column.companion) if n is not None]
         con.execute(
-            f"CREATE VIEW main.{name} AS SELECT {', '.join(map(identifier, names))} FROM _lake.{name}"
+            f"""CREATE VIEW main.{identifier(self._table)} AS
+            SELECT {", ".join(map(identifier, names))} FROM {self._name}"""
         )
-        rows = int(_one(con, f"SELECT count(*) FROM _lake.{name}")[0])
+        rows = int(_one(con, f"SELECT count(*) FROM {self._name}")[0])
         con.execute(
             f"INSERT INTO _lake.tables VALUES ({', '.join('?' * 12)})",
             [
@@ -308,16 +416,13 @@ class _Build:
         )  # fmt: skip
         con.executemany(
             f"INSERT INTO _lake.columns VALUES ({', '.join('?' * 10)})",
-            [column_row(self._table, self._key, number, one) for number, one in enumerate(found, 1)],
+            [
+                column_row(self._table, self._key, number, one, main_tags[one.column.attribute])
+                for number, one in enumerate(found, 1)
+            ],
         )
         write_history(con, self._table, history)
-        con.execute(
-            """INSERT INTO _lake.tombstones SELECT $1, held.key, seen.version
-            FROM work.held JOIN work.seen ON seen.rowid = held.turn WHERE held.deleted""",
-            [self._table],
-        )
         write_positions(con, self._table, about.positions)
-        con.execute("DETACH work")
         con.execute("CHECKPOINT")
         return rows
 
@@ -385,6 +490,28 @@ def key_texts(key: Sequence[str]) -> str:
         f"{' || '.join(parts)} AS key, coalesce(x[{marks + 1}], {literal(ABSENT)}) AS version, "
         f"x[{marks + 2}] IS NOT NULL AS deleted"
     )
+
+
+def _key_text(found: Sequence[Found], key: Sequence[str]) -> str:
+    """The SQL of a row's key as the text of `key_texts`, from the key's columns."""
+    columns = {one.column.attribute: one.column for one in found}
+    parts = []
+    for name in key:
+        text = f"({_tagged(columns[name].type, identifier(columns[name].name))})"
+        parts.append(f"length({text}) || ':' || {text}")
+    return " || ".join(parts)
+
+
+def _tagged(kind: Type, value: str) -> str:
+    match kind:
+        case Text():
+            return f"'S' || {value}"
+        case Blob():
+            return f"'B' || to_base64({value})"
+        case Int64():
+            return f"'N' || {value}::VARCHAR"
+        case _:
+            return f"'N' || _lake_number({value}::VARCHAR)"
 
 
 def _one(con: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:

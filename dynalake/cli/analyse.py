@@ -42,6 +42,14 @@ DEFAULT_SNAPSHOT = Path("lake.duckdb")
 def snapshot(
     name: Name,
     out: Out = DEFAULT_SNAPSHOT,
+    source: Annotated[
+        str,
+        typer.Option(
+            help="Where the rows come from: scan, or a full export of the lake table (export:s3://bucket/prefix, "
+            "export:FOLDER), which uses no read capacity.",
+            metavar="SOURCE",
+        ),
+    ] = "scan",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +62,7 @@ def snapshot(
     """
     screen = Screen(as_json=as_json)
     pipeline = open_set_up(name, config)
-    report = _snapshot(screen, pipeline, out)
+    report = _snapshot(screen, pipeline, out, source)
     health = pipeline.health()
     screen.answer(
         {
@@ -65,6 +73,7 @@ def snapshot(
             "tombstones": report.tombstones,
             "columns": report.columns,
             "seconds": round(report.seconds, 3),
+            "made_by": report.made_by,
             "complete": health.complete,
             "gaps": [gap.detail for gap in health.gaps],
         }
@@ -73,6 +82,7 @@ def snapshot(
         f"{out}: table {report.table} with {report.rows:,} rows and {report.columns} columns "
         f"({report.tombstones:,} tombstones left out), {report.seconds:.1f} s"
     )
+    screen.say(f"made by: {report.made_by}")
     for gap in health.gaps:
         screen.say(f"GAP: {gap.detail}; the snapshot says so too (_lake.tables)")
 
@@ -257,9 +267,9 @@ def parquet_schema(path: Path) -> Any:
         raise UserError(f"{path} holds no Parquet: {error or 'no .parquet file in it'}") from None
 
 
-def _snapshot(screen: Screen, pipeline: Pipeline, out: Path) -> SnapshotReport:
+def _snapshot(screen: Screen, pipeline: Pipeline, out: Path, source: str = "scan") -> SnapshotReport:
     with screen.progress("rows read", pipeline.source_table.approximate_rows or None) as bar:
-        return pipeline.snapshot(out, on_progress=bar.at)
+        return pipeline.snapshot(out, source, on_progress=bar.at)
 
 
 def _parameters(given: list[str]) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """A simulator of everything that can happen to a pipeline, with the real classes at work.
 
 One run is one seed. A source table is written (few keys, so that writes collide), its stream splits, rolls, ages
-and is switched off and on; workers, Lambda-like redeliveries, backfills, repairs, redrives and an operator work on
-the lake; and any call to AWS may be throttled, fail, time out, kill its process, or take effect later.
+and is switched off and on; workers, Lambda-like redeliveries, backfills by scan and from exports, repairs, redrives
+and an operator work on the lake; and any call to AWS may be throttled, fail, time out, kill its process, or take
+effect later.
 
 How operations interleave: every call to a stub is a point where other actors may take steps before the call is
 done, so an operation can be overtaken between any two of its calls. Nesting gives no
@@ -27,11 +28,12 @@ from random import Random
 from typing import Any, Final
 
 from ingest.apply import Applier
-from ingest.backfill import Backfill
+from ingest.backfill import SCAN, Backfill, Rows
 from ingest.checkpoints import Checkpoints, StreamCheckpoint
 from ingest.delivery import Delivery, RetryRule
 from ingest.documents import Reader
 from ingest.errors import IngestError, QuarantineError
+from ingest.exported import ExportedChanges, ExportScan, refuse_unfit
 from ingest.handler import BatchReport, Replicator
 from ingest.health import HealthStore
 from ingest.observe import SchemaObserver
@@ -46,9 +48,11 @@ from ingest.walk import Reading
 from ingest.wire import from_boto3
 from ingest.worker import Worker
 from lake.contract.catalogue import OBSERVATION, TABLE
+from lake.contract.exports import Export, open_export
 from lake.contract.health import ENTRY, PIPELINE
 from lake.contract.rows import DELETED, VERSION
 from tests.stubs.dynamodb import Item, StubDynamoDB
+from tests.stubs.exports import StubFiles, full_export, incremental_export
 from tests.stubs.faults import (
     Call,
     Effect,
@@ -255,6 +259,7 @@ class World:
         self._settled_calls: list[Mapping[str, Any]] = []
         self._walkers: list[_Walker] = []
         self._backfilling = False
+        self._exports: list[tuple[StubFiles, Export]] = []
         self._ageing = self.random.random() < 0.25
         self.retries = self.random.choice((0, 2))
         self.pointers = self.random.random() < 0.3
@@ -306,6 +311,10 @@ class World:
         """Live through `steps` steps, then drain and check."""
         for _ in range(self.random.randint(0, 6)):
             self._write()
+        if self.random.random() < 0.3:  # an export from before the stream was read: it must not be used
+            self._take_export()
+        for _ in range(self.random.randint(0, 3)):
+            self._write()
         self._set_up()
         self._calm = False
         for step in range(steps):
@@ -333,6 +342,9 @@ class World:
             (4, self._backfill),
             (5, self._mend),
             (4, self._redrive),
+            (2, self._take_export),
+            (3, self._backfill_from_export),
+            (1, self._mend_exported_changes),
             (5, self._land),
             (3, self._reshape),
             (5, self._pass_time),
@@ -478,6 +490,44 @@ class World:
         finally:
             self._backfilling = False
 
+    def _take_export(self) -> None:
+        """DynamoDB exports the source as it is now; that is done when somebody uses it, perhaps much later."""
+        self._now_ms += 1
+        items = [from_boto3(item) for _, item in sorted(self.source_table.items.items())]
+        arn = f"{TABLE_ARN}/export/{len(self._exports)}"
+        files = full_export(TABLE_ARN, items, shows_ms=self._now_ms, per_file=2, exportArn=arn)
+        self._exports.append((files, open_export(files)))
+        self._now_ms += 1
+
+    def _backfill_from_export(self) -> None:
+        """`dynalake backfill --source export:…`, from any export that there is, and is fit."""
+        if self._backfilling or not self._exports:
+            return
+        files, export = self.random.choice(self._exports)
+        noted = self.checkpoints.stream()
+        if noted is None or noted.arn != self.stream.arn:
+            return
+        refuse_unfit(export, noted.noted_at, self.health.history(), self.now_ms())
+        self._backfilling = True
+        try:
+            self._a_backfill(lambda _: ExportScan(files, export, self.now_ms), export).run()
+        finally:
+            self._backfilling = False
+
+    def _mend_exported_changes(self) -> None:
+        """Likewise from an incremental export, whose images are as old as may be."""
+        changed = self.random.sample(self.keys, self.random.randint(1, len(self.keys)))
+        images = [self.random.choice(({**key, "n": {"N": "0"}}, None)) for key in changed]
+        files = incremental_export(
+            TABLE_ARN,
+            list(zip(changed, images, images, strict=True)),
+            from_ms=0,
+            to_ms=self._now_ms,
+            per_file=2,
+        )
+        repair = self._a_repair(leave_same=True)
+        ExportedChanges(files, open_export(files), repair, self.checkpoints).run()
+
     def _mend(self) -> None:
         """Somebody mends some rows, beside everything else; closes no gap."""
         self._a_repair().mend(self.random.sample(self.keys, self.random.randint(1, len(self.keys))))
@@ -599,10 +649,12 @@ class World:
             self.now_ms,
         )
 
-    def _a_backfill(self) -> Backfill:
+    def _a_backfill(
+        self, rows: Callable[[int | None], Rows] | None = None, export: Export | None = None
+    ) -> Backfill:
         segments = self.random.randint(1, 2)
         return Backfill(
-            lambda n: Scan(self.source.client, SOURCE, segments=n or segments, threads=1),
+            rows or (lambda n: Scan(self.source.client, SOURCE, segments=n or segments, threads=1)),
             ("pk",),
             self._applier(),
             self.policy,
@@ -611,6 +663,8 @@ class World:
             self.checkpoints,
             self.health,
             self.now_ms,
+            source=SCAN if export is None else export.arn,
+            as_of_ms=None if export is None else export.shows_ms,
         )
 
     def _a_repair(self, *, leave_same: bool = False) -> Repair:

@@ -22,6 +22,7 @@ from lake.contract.exports import open_export
 from lake.contract.health import Gap, GapKind
 from lake.contract.rows import TOMBSTONE_LIFE_S, VERSION
 from lake.contract.versions import ABSENT, read_over, streamed
+from tests.ingest import model
 from tests.ingest.building import LABEL, LakeSide, delete_change, fails, item, put_change
 from tests.stubs.dynamodb import StubDynamoDB
 from tests.stubs.exports import TABLE_ID, StubFiles, full_export, incremental_export
@@ -334,3 +335,16 @@ def test_a_careless_version_is_caught(
     mutant(monkeypatch)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         test()
+
+
+def test_the_simulator_catches_an_export_from_before_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "refuse_unfit", lambda *_: None)
+    assert any(diverges(seed) for seed in range(200))
+
+
+def diverges(seed: int) -> bool:
+    try:
+        model.run(seed)
+    except model.DivergedError:
+        return True
+    return False

@@ -6,9 +6,20 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dynalake.config import load_config
 from dynalake.errors import ConfigError
+
+
+def check_is_new(path: Path, name: str) -> None:
+    """Refuse a name that the file holds already.
+
+    Raises:
+        ConfigError: it does, or the file is not sound.
+    """
+    if path.exists() and name in load_config(path).pipelines:
+        raise ConfigError(f"{path}: pipelines.{name} is there already; edit it, or choose another name")
 
 
 def side(**settings: str | None) -> dict[str, str]:
@@ -16,19 +27,33 @@ def side(**settings: str | None) -> dict[str, str]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def add_pipeline(path: Path, name: str, source: Mapping[str, str], lake: Mapping[str, str]) -> None:
+def add_pipeline(
+    path: Path,
+    name: str,
+    source: Mapping[str, str],
+    lake: Mapping[str, str],
+    more: Mapping[str, Any] | None = None,
+) -> None:
     """Append a pipeline to the file, which is made if it is missing; the file is replaced in one step.
+
+    Args:
+        path: the file.
+        name: the pipeline's name.
+        source: the source side's settings.
+        lake: the lake side's.
+        more: the pipeline's other settings: texts, numbers, and tables of these.
 
     Raises:
         ConfigError: the file holds a pipeline of this name already, is not sound, or cannot be written.
     """
     before = ""
     if path.exists():
-        if name in load_config(path).pipelines:
-            raise ConfigError(f"{path}: pipelines.{name} is there already; edit it, or choose another name")
+        check_is_new(path, name)
         before = path.read_text(encoding="utf-8").rstrip("\n") + "\n\n"
     # A JSON string is a TOML basic string, and the name was checked to be a bare key.
-    text = f"{before}[pipelines.{name}]\nsource = {_inline(source)}\nlake = {_inline(lake)}\n"
+    settings = {"source": source, "lake": lake, **(more or {})}
+    lines = "".join(f"{key} = {_value(value)}\n" for key, value in settings.items())
+    text = f"{before}[pipelines.{name}]\n{lines}"
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -38,6 +63,7 @@ def add_pipeline(path: Path, name: str, source: Mapping[str, str], lake: Mapping
         raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _inline(settings: Mapping[str, str]) -> str:
-    pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
-    return f"{{ {pairs} }}"
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {_value(each)}' for key, each in value.items())} }}"
+    return json.dumps(value)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_pipeline
+from dynalake.errors import DeployError
 from dynalake.screen import Screen
+
+if TYPE_CHECKING:
+    from dynalake.proposal import Proposal
 
 
 def init(
@@ -20,35 +25,87 @@ def init(
     source_profile: Annotated[str | None, typer.Option(help="AWS profile of the source account.")] = None,
     lake_profile: Annotated[str | None, typer.Option(help="AWS profile of the lake account.")] = None,
     lake_role_arn: Annotated[str | None, typer.Option(help="Role to assume in the lake account.")] = None,
+    source_alias: Annotated[
+        str | None, typer.Option(help="What the source account is called in the lake table's name.")
+    ] = None,
+    alarm_email: Annotated[str | None, typer.Option(help="Where alarms are mailed to.")] = None,
+    runs_in: Annotated[
+        Literal["function", "worker"],
+        typer.Option(help="What will replicate: a Lambda function (`deploy`), or a host of yours (`run`)."),
+    ] = "function",
+    endpoint_url: Annotated[str | None, typer.Option(help="An endpoint other than AWS's own.")] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
     """Write a pipeline's part of `dynalake.toml`, asking for what was not given.
 
-    A role gets an ExternalId, drawn at random, which its trust policy must demand.
+    The source table is looked at, where its credentials are at hand: its key, stream, size, capacity and
+    encryption decide what is proposed, and a name that clashes or a quota that is near is said now. Nothing is
+    made but the file.
 
-    Example: `dynalake init orders --source-table orders --source-account 111111111111 --lake-account
-    999999999999 --lake-role-arn arn:aws:iam::999999999999:role/dynalake-orders`
+    Example: `dynalake init orders --source-table orders --source-account 111111111111 --source-profile shop
+    --lake-account 999999999999 --lake-profile lake`
     """
     from dynalake.config import parse_config
-    from dynalake.configfile import add_pipeline, side
+    from dynalake.configfile import add_pipeline, check_is_new, side
+    from dynalake.deploy.names import check_pipeline_name, quarantine_bucket
+    from dynalake.proposal import propose
 
     screen = Screen(as_json=as_json)
-    external_id = secrets.token_urlsafe(24) if lake_role_arn else None
-    source = side(table=source_table, account=source_account, region=region, profile=source_profile)
+    check_is_new(config, name)
+    source = side(
+        table=source_table,
+        account=source_account,
+        region=region,
+        profile=source_profile,
+        alias=source_alias,
+        endpoint_url=endpoint_url,
+    )
     lake = side(
         account=lake_account,
         region=region,
         profile=lake_profile,
         role_arn=lake_role_arn,
-        external_id=external_id,
+        external_id=secrets.token_urlsafe(24) if lake_role_arn else None,
+        endpoint_url=endpoint_url,
     )
-    checked = parse_config({"pipelines": {name: {"source": source, "lake": lake}}}, "the answers")
-    add_pipeline(config, name, source, lake)
-    pipeline = checked.pipelines[name]
-    screen.answer({"config": str(config), "pipeline": name, "lake_table": pipeline.lake_table})
+    deploy: dict[str, Any] = {"external_id": secrets.token_urlsafe(24)}
+    if alarm_email:
+        deploy["alarm_email"] = alarm_email
+    more: dict[str, Any] = {}
+    if runs_in == "function":
+        check_pipeline_name(name)
+        more["quarantine"] = f"s3://{quarantine_bucket(name, source_account, region)}"
+    draft = {"source": source, "lake": lake, "deploy": deploy, **more}
+    pipeline = parse_config({"pipelines": {name: draft}}, "the answers").pipelines[name]
+    proposal = propose(name, pipeline)
+    stops = [finding.text for finding in proposal.findings if finding.stops]
+    if stops:
+        raise DeployError(f"nothing was written: {'; and '.join(stops)}")
+    if proposal.max_wcu:
+        more["max_wcu"] = proposal.max_wcu
+    if runs_in == "function":
+        more["deploy"] = {**deploy, **{key: value for key, value in _parameters(proposal) if value}}
+    add_pipeline(config, name, source, lake, more)
+    screen.answer(
+        {
+            "config": str(config),
+            "pipeline": name,
+            "lake_table": pipeline.lake_table,
+            "source": dataclasses.asdict(proposal.facts) if proposal.facts else None,
+            "findings": [finding.text for finding in proposal.findings],
+        }
+    )
+    for text in proposal.facts.sentences(source_table) if proposal.facts else ():
+        screen.say(text)
+    for finding in proposal.findings:
+        screen.say(f"warning: {finding.text}")
     screen.say(f"wrote [pipelines.{name}] to {config}; the lake table will be {pipeline.lake_table}")
-    screen.say(f"next: dynalake setup {name}")
+    screen.say(f"next: dynalake {'deploy' if runs_in == 'function' else 'setup'} {name}")
+
+
+def _parameters(proposal: Proposal) -> tuple[tuple[str, dict[str, str | int]], ...]:
+    return (("source", proposal.source), ("lake", proposal.lake))
 
 
 def setup(name: Name, config: ConfigPath = DEFAULT_CONFIG, as_json: Json = False) -> None:

@@ -86,7 +86,7 @@ def build_lambda_zip(out: Path, root: Path = ROOT) -> Package:
     """
     with tempfile.TemporaryDirectory() as folder:
         libraries = Path(folder, "libraries")
-        _install(root / "requirements" / "lambda.txt", libraries)
+        _install(_lock(root), libraries)
         _check_pure(libraries)
         files = {name: path.read_bytes() for name, path in _libraries(libraries)}
         sources = _closure(root)
@@ -100,6 +100,12 @@ def build_lambda_zip(out: Path, root: Path = ROOT) -> Package:
     unfinished.write_bytes(content)
     unfinished.replace(out)
     return Package(out, len(files), len(content), hashlib.sha256(content).hexdigest())
+
+
+def _lock(root: Path) -> Path:
+    """The lock file: of the repository, or the copy of it that an installed package has."""
+    lock = root / "requirements" / "lambda.txt"
+    return lock if lock.is_file() else root / "ingest" / "lambda-requirements.txt"
 
 
 def _install(lock: Path, target: Path) -> None:

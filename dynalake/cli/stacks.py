@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SideOption = Annotated[
     Literal["lake", "source"] | None,
-    typer.Option("--side", help="Which side; both if not given, the lake first.", show_default=False),
+    typer.Option("--side", help="Which side; both if not given.", show_default=False),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 

@@ -16,15 +16,20 @@ __all__ = ["ministack_python", "package"]
 STRICT = Path(__file__).with_name("strict_ministack.py")
 
 
+def strict_python(folder: Path, ministack_python: Path) -> Path:
+    """What `serving` takes for the Python of ministack's environment, and starts what makes it strict."""
+    python = folder / "python"
+    python.write_text(f"#!/bin/sh\nexec {shlex.quote(str(ministack_python))} {shlex.quote(str(STRICT))}\n")
+    python.chmod(0o755)
+    return python
+
+
 @pytest.fixture(scope="session")
 def strict_ministack(ministack_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ministack]:
     """A server that evaluates the conditions of our policies as AWS does."""
     folder = tmp_path_factory.mktemp("strict")
-    python = folder / "python"  # `serving` starts `python -m ministack`: this one starts what makes it strict
-    python.write_text(f"#!/bin/sh\nexec {shlex.quote(str(ministack_python))} {shlex.quote(str(STRICT))}\n")
-    python.chmod(0o755)
     try:
-        with serving(python, folder) as running:
+        with serving(strict_python(folder, ministack_python), folder) as running:
             yield running
     except UnavailableError as error:
         unavailable(str(error))

@@ -14,7 +14,7 @@ from tests.end_to_end.estate import eventually
 from tests.end_to_end.ministack import REGION
 from tests.operate.land import LAKE, SOURCE, Land
 
-NAME = "orders"
+NAME = "parcels"
 ROW = {"pk": {"S": "ann"}, "sk": {"N": "1"}, "total": {"N": "12.50"}}
 BUCKET = quarantine_bucket(NAME, SOURCE, REGION)
 
@@ -43,7 +43,9 @@ def test_from_nothing_to_the_first_row(orders: Land) -> None:
 def test_what_is_there_is_left_alone(orders: Land) -> None:
     answer = orders.deploy(NAME)
     assert answer.code == 0
-    assert [stack["changes"] for side in answer.document["sides"] for stack in side["stacks"]] == [[], [], []]
+    stacks = [stack for side in answer.document["sides"] for stack in side["stacks"]]
+    assert len(stacks) >= 2
+    assert not any(stack["changes"] for stack in stacks)
 
 
 def test_a_dry_run_shows_and_makes_nothing(orders: Land) -> None:
@@ -152,7 +154,7 @@ def test_removed_and_brought_back_the_data_are_kept_and_the_gap_is_known(orders:
 
 
 def test_removed_with_its_data_nothing_is_left(orders: Land) -> None:
-    orders.client("s3", SOURCE).put_object(Bucket=BUCKET, Key="quarantine/orders/x.json", Body=b"{}")
+    orders.client("s3", SOURCE).put_object(Bucket=BUCKET, Key="quarantine/parcels/x.json", Body=b"{}")
     answer = orders.run("remove", NAME, "--delete-data", "--yes", "--json")
     assert answer.code == 0, answer.err
     assert orders.rows(lake_table(orders)) == []

@@ -18,7 +18,7 @@ KEY = f"arn:aws:kms:{REGION}:{SOURCE}:key/11111111-2222-3333-4444-555555555555"
 @pytest.fixture(scope="module")
 def shop(land: Land) -> Land:
     """A source account with a few tables, and the tables of a lake."""
-    land.make_source("orders")
+    land.make_source("invoices")
     land.make_source("quiet", stream=None)
     dynamodb = land.client("dynamodb", SOURCE)
     dynamodb.create_table(
@@ -31,8 +31,8 @@ def shop(land: Land) -> Land:
     )
     land.make_source("odd")
     land.put("odd", {"pk": {"S": "a"}, "sk": {"N": "1"}, "_lake_version": {"S": "?"}})
-    land.write_config("orders")
-    assert land.run("setup", "orders").code == 0
+    land.write_config("invoices")
+    assert land.run("setup", "invoices").code == 0
     land.config.unlink()
     return land
 
@@ -77,8 +77,8 @@ def test_what_is_proposed_follows_the_source_table(shop: Land) -> None:
 
 
 def test_a_table_on_demand_gets_a_lake_on_demand(shop: Land) -> None:
-    assert init(shop, "orders").code == 0
-    pipeline = written(shop, "orders")
+    assert init(shop, "invoices").code == 0
+    pipeline = written(shop, "invoices")
     assert "max_wcu" not in pipeline
     assert pipeline["deploy"].keys() == {"external_id"}
 
@@ -91,16 +91,16 @@ def test_a_stream_that_is_off_is_said_with_its_remedy(shop: Land) -> None:
 
 
 def test_a_worker_s_pipeline_has_a_folder_and_no_deployment(shop: Land) -> None:
-    answer = init(shop, "orders", "--runs-in", "worker")
+    answer = init(shop, "invoices", "--runs-in", "worker")
     assert answer.code == 0
-    assert "dynalake setup orders" in answer.out
-    assert written(shop, "orders").keys() == {"source", "lake"}
+    assert "dynalake setup invoices" in answer.out
+    assert written(shop, "invoices").keys() == {"source", "lake"}
 
 
 def test_a_table_that_is_not_there_is_refused(shop: Land) -> None:
-    answer = init(shop, "oders")
+    answer = init(shop, "invioces")
     assert answer.code == 2
-    assert "there is no table 'oders'" in answer.err
+    assert "there is no table 'invioces'" in answer.err
     assert not shop.config.exists()
 
 
@@ -114,12 +114,12 @@ def test_reserved_names_are_refused(shop: Land) -> None:
 def test_two_accounts_under_one_alias_are_refused(shop: Land) -> None:
     """Another account's table has the lake table's name already."""
     dynamodb = shop.client("dynamodb", LAKE)
-    entry = {"pipeline": {"S": "dynalake.shop.orders"}, "entry": {"S": "stream"}}
-    arn = f"arn:aws:dynamodb:{REGION}:222222222222:table/orders/stream/2026-01-01T00:00:00.000"
+    entry = {"pipeline": {"S": "dynalake.shop.invoices"}, "entry": {"S": "stream"}}
+    arn = f"arn:aws:dynamodb:{REGION}:222222222222:table/invoices/stream/2026-01-01T00:00:00.000"
     dynamodb.put_item(
         TableName="dynalake.checkpoints", Item={**entry, "arn": {"S": arn}, "noted_at": {"N": "1"}}
     )
-    answer = init(shop, "orders", "--source-alias", "shop")
+    answer = init(shop, "invoices", "--source-alias", "shop")
     assert answer.code == 2
     assert "holds the rows of" in answer.err
     assert "source.alias" in answer.err
@@ -128,7 +128,7 @@ def test_two_accounts_under_one_alias_are_refused(shop: Land) -> None:
 
 
 def test_a_table_that_is_replicated_already_is_said(shop: Land) -> None:
-    answer = init(shop, "orders", "--source-alias", "again", name="again")
+    answer = init(shop, "invoices", "--source-alias", "again", name="again")
     assert answer.code == 0
     assert "replicated already" in " ".join(answer.out.split())
 
@@ -136,12 +136,12 @@ def test_a_table_that_is_replicated_already_is_said(shop: Land) -> None:
 def test_a_lake_table_of_another_key_is_refused(shop: Land) -> None:
     dynamodb = shop.client("dynamodb", LAKE)
     dynamodb.create_table(
-        TableName="dynalake.taken.orders",
+        TableName="dynalake.taken.invoices",
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
     )
-    answer = init(shop, "orders", "--source-alias", "taken")
+    answer = init(shop, "invoices", "--source-alias", "taken")
     assert answer.code == 2
     assert "belongs to something else" in answer.err
 
@@ -152,13 +152,13 @@ def test_a_role_that_another_region_s_pipeline_has_is_refused(shop: Land) -> Non
         RoleName="dynalake-twin-function",
         AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
     )
-    answer = init(shop, "orders", name="twin")
+    answer = init(shop, "invoices", name="twin")
     assert answer.code == 2
     assert "dynalake-twin-function is there already" in answer.err
 
 
 def test_more_concurrency_than_the_account_has_is_said_before_anything_is_made(shop: Land) -> None:
-    assert init(shop, "orders", name="greedy").code == 0
+    assert init(shop, "invoices", name="greedy").code == 0
     text = shop.config.read_text(encoding="utf-8")
     shop.config.write_text(
         text.replace("deploy = {", "deploy = { source = { ReservedConcurrency = 950 },"), encoding="utf-8"
@@ -175,7 +175,7 @@ def test_without_credentials_the_file_is_written_and_says_what_was_not_looked_at
     answer = shop.run(
         "init",
         "blind",
-        *("--source-table", "orders", "--source-account", SOURCE, "--source-profile", "nobody"),
+        *("--source-table", "invoices", "--source-account", SOURCE, "--source-profile", "nobody"),
         *("--lake-account", LAKE, "--lake-profile", "nobody", "--region", REGION),
     )
     assert answer.code == 0, answer.err

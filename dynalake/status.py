@@ -19,6 +19,7 @@ from dynalake.costs import Monthly, Usage, monthly
 from dynalake.deploy.names import LAMBDA_FAILURES, alarm_prefix, function_name
 from dynalake.metrics import Point, Wanted, points_of
 from dynalake.pipeline import Pipeline
+from ingest.checkpoints import Checkpoints
 from ingest.errors import IngestError
 from ingest.quarantine import bucket_of
 from ingest.shelves import S3Shelf, shelf_of
@@ -29,7 +30,9 @@ BEHIND_MS: Final = 60_000
 
 RECENT_S: Final = 900
 DAY_S: Final = 86_400
-WEEK_S: Final = 7 * DAY_S
+LAST_CHECKS: Final = 20
+"""Checks looked through for the last that compared rows, and the last that judged freshness."""
+
 CUSTOM_METRICS: Final = 8
 """What the handler publishes of a pipeline: see `ingest.lambda_function`."""
 
@@ -46,6 +49,21 @@ class Checked:
     """
 
     value: float
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How the last check ended.
+
+    Attributes:
+        verdict: "pass", "warn", "fail" or "could not check".
+        failed: expectations that failed or could not be judged.
+        at_ms: when, epoch milliseconds.
+    """
+
+    verdict: str
+    failed: int
     at_ms: int
 
 
@@ -104,9 +122,10 @@ class Status:
         last_change_ms: the newest change applied, epoch milliseconds; of a function, to five minutes.
         rows: the lake table's rows, tombstones included, by DynamoDB's own count.
         source_rows: the source table's, likewise.
-        tombstones: of the lake table; counted only where that was asked for.
+        tombstones: of the lake table, as last checked; counted now where that was asked for.
         parity: the share of rows that differed, as last checked.
         freshness: seconds, as last checked.
+        verdict: how the last check ended.
         put_away: what waits for a redrive.
         alarms: name -> "OK", "ALARM" or "INSUFFICIENT_DATA".
         writes: of the lake table.
@@ -130,6 +149,7 @@ class Status:
     tombstones: int | None = None
     parity: Checked | None = None
     freshness: Checked | None = None
+    verdict: Verdict | None = None
     put_away: PutAway | None = None
     alarms: dict[str, str] = field(default_factory=dict)
     writes: Capacity | None = None
@@ -180,6 +200,8 @@ class Watch:
             self._of_source_metrics(status, usage)
         with _seeing("the lake account's metrics", status):
             self._of_lake_metrics(status, usage)
+        with _seeing("the checks", status):
+            self._of_checks(status)
         with _seeing("the quarantine", status):
             status.put_away = self._put_away()
         with _seeing("the alarms", status):
@@ -237,11 +259,9 @@ class Watch:
                 DAY_S,
                 3600,
             ),
-            **self._checks(),
         }
         now = self._pipeline.now_ms()
         found = points_of(self._source.cloudwatch(), wanted, now)
-        self._take_checks(status, found)
         if not status.by_function:
             return
         if found["lag p50"] and found["lag p99"]:
@@ -263,28 +283,29 @@ class Watch:
             "reads": Wanted("AWS/DynamoDB", "ConsumedReadCapacityUnits", table, "Sum", 300, 60),
             "day's writes": Wanted("AWS/DynamoDB", "ConsumedWriteCapacityUnits", table, "Sum", DAY_S, 3600),
             "day's reads": Wanted("AWS/DynamoDB", "ConsumedReadCapacityUnits", table, "Sum", DAY_S, 3600),
-            **self._checks(),
         }
         found = points_of(self._lake.cloudwatch(), wanted, self._pipeline.now_ms())
-        self._take_checks(status, found)
         usage["write_units"], usage["read_units"] = _sum(found["day's writes"]), _sum(found["day's reads"])
         if status.writes and status.reads:
             status.writes = Capacity(_rate(found["writes"]), status.writes.provisioned)
             status.reads = Capacity(_rate(found["reads"]), status.reads.provisioned)
 
-    def _checks(self) -> dict[str, Wanted]:
-        dimension = {"pipeline": self._name}
-        return {
-            name: Wanted(NAMESPACE, metric, dimension, "Maximum", WEEK_S, 3600)
-            for name, metric in (("parity", "parity_ratio"), ("freshness", "freshness_s"))
-        }
+    def _of_checks(self, status: Status) -> None:
+        """What the last checks found; not every check looks at both."""
+        from expectations.history import PREFIX, check_from
 
-    def _take_checks(self, status: Status, found: Mapping[str, list[Point]]) -> None:
-        """Take the newer of what either account's metrics say: a check may publish in the one or the other."""
-        for name in ("parity", "freshness"):
-            known: Checked | None = getattr(status, name)
-            if found[name] and (known is None or known.at_ms < found[name][0].at_ms):
-                setattr(status, name, Checked(found[name][0].value, found[name][0].at_ms))
+        checkpoints = Checkpoints(
+            self._lake.dynamodb(), self._config.checkpoint_table, self._config.lake_table
+        )
+        for check in map(check_from, checkpoints.newest(PREFIX, LAST_CHECKS)):
+            if status.verdict is None:
+                status.verdict = Verdict(check.verdict, check.failed, check.at)
+            if check.parity and status.parity is None:
+                status.parity = Checked(float(check.parity["ratio"]), check.at)
+                if status.tombstones is None:
+                    status.tombstones = int(check.parity["tombstones"])
+            if check.freshness and check.freshness["behind_s"] is not None and status.freshness is None:
+                status.freshness = Checked(float(check.freshness["behind_s"]), check.at)
 
     def _put_away(self) -> PutAway:
         s3, address = self._source.s3(), self._config.quarantine.rstrip("/")

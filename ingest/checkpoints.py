@@ -109,6 +109,18 @@ class Checkpoints:
         key = {PIPELINE: {"S": self._pipeline}, ENTRY: {"S": entry}}
         self._dynamodb.delete_item(TableName=self._table, Key=key)
 
+    def newest(self, prefix: str, limit: int) -> list[Mapping[str, Mapping[str, Any]]]:
+        """The last entries whose name begins with `prefix`, the last first."""
+        answer = self._dynamodb.query(
+            TableName=self._table,
+            KeyConditionExpression="#pipeline = :pipeline AND begins_with(#entry, :prefix)",
+            ExpressionAttributeNames={"#pipeline": PIPELINE, "#entry": ENTRY},
+            ExpressionAttributeValues={":pipeline": {"S": self._pipeline}, ":prefix": {"S": prefix}},
+            ScanIndexForward=False,
+            Limit=limit,
+        )
+        return list(answer["Items"])
+
     def entries(self, prefix: str) -> Iterable[tuple[str, Mapping[str, Mapping[str, Any]]]]:
         """The entries whose name begins with `prefix`, read consistently, in order of name."""
         pages = self._dynamodb.get_paginator("query").paginate(

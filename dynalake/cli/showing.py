@@ -30,6 +30,7 @@ def status_document(status: Status) -> dict[str, Any]:
         "source_rows": status.source_rows,
         "tombstones": status.tombstones,
         "parity": dataclasses.asdict(status.parity) if status.parity else None,
+        "last_check": dataclasses.asdict(status.verdict) if status.verdict else None,
         "freshness": dataclasses.asdict(status.freshness) if status.freshness else None,
         "put_away": dataclasses.asdict(status.put_away) if status.put_away else None,
         "alarms": status.alarms,
@@ -77,8 +78,7 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
     if status.tombstones is not None:
         yield "of these tombstones", f"{status.tombstones:,}"
     yield "attributes seen", f"{status.attributes:,}"
-    yield "rows that differ", _checked(status.parity, lambda value: f"{value:.6%}")
-    yield "freshness", _checked(status.freshness, lambda value: f"{value:,.1f} s")
+    yield from _last_check(status)
     if status.put_away:
         away = status.put_away
         yield (
@@ -99,6 +99,14 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
             f"about ${status.cost.usd:,.2f} ({parts}); an estimate from the last day at us-east-1 prices of "
             f"{status.cost.priced}",
         )
+
+
+def _last_check(status: Status) -> Iterator[tuple[str, str]]:
+    if status.verdict:
+        failed = f", {status.verdict.failed} failed" if status.verdict.failed else ""
+        yield "last check", f"{status.verdict.verdict}{failed}, {when(status.verdict.at_ms)}"
+    yield "rows that differ", _checked(status.parity, lambda value: f"{value:.6%}")
+    yield "freshness", _checked(status.freshness, lambda value: f"{value:,.1f} s")
 
 
 def _checked(checked: Checked | None, text: Any) -> str:

@@ -16,8 +16,6 @@ from tests.operate.stopwatch import LAKE_TABLE, begin, follow
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 COMMANDS = {command.callback.__name__ for command in app.registered_commands if command.callback}
-OF_OTHERS = {"redrive", "check"}
-"""Commands that pages may name before they come; each must come."""
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +85,7 @@ def test_the_command_line_s_reference_has_every_command_and_option(site: Path) -
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
 def test_only_commands_that_there_are_are_named(page: Path) -> None:
     named = set(re.findall(r"[`$] ?dynalake ([a-z][a-z-]*)", page.read_text(encoding="utf-8")))
-    assert named <= COMMANDS | OF_OTHERS
+    assert named <= COMMANDS
 
 
 def test_the_onboarding_page_works_to_the_letter(land: Land, monkeypatch: pytest.MonkeyPatch) -> None:

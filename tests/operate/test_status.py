@@ -12,6 +12,8 @@ import pytest
 
 from dynalake.costs import DAYS_PER_MONTH, HOURS_PER_MONTH, Usage, monthly
 from dynalake.deploy.names import quarantine_bucket
+from expectations.history import Check
+from expectations.suites import Outcome
 from tests.end_to_end.estate import eventually
 from tests.end_to_end.ministack import REGION
 from tests.operate.land import LAKE, SOURCE, Land
@@ -51,6 +53,20 @@ def put(
     )
 
 
+def put_check(land: Land, ago_s: int, *, ratio: float | None, behind_s: float | None) -> None:
+    """What `dynalake check` keeps of a check."""
+    check = Check(
+        pipeline=NAME,
+        at=int((datetime.now(UTC).timestamp() - ago_s) * 1000),
+        outcomes=(Outcome("parity", "Source and lake are the same", "fail", "they are not"),),
+        parity={"ratio": ratio, "tombstones": 4} if ratio is not None else None,
+        freshness={"behind_s": behind_s} if behind_s is not None else None,
+    )
+    entry, content = check.to_entry()
+    key = {"pipeline": {"S": TABLE}, "entry": {"S": entry}}
+    land.client("dynamodb", LAKE).put_item(TableName="dynalake.checkpoints", Item={**key, **content})
+
+
 def look(land: Land, *words: str) -> dict[str, Any]:
     answer = land.run("status", NAME, "--json", *words)
     assert answer.code == 0, answer.err
@@ -72,14 +88,15 @@ def test_before_any_number_is_known(gauges: Land) -> None:
 
 
 def test_the_numbers_are_those_of_cloudwatch(gauges: Land) -> None:
-    service, function, pipeline = ("service", NAME), ("FunctionName", f"dynalake-{NAME}"), ("pipeline", NAME)
+    service, function = ("service", NAME), ("FunctionName", f"dynalake-{NAME}")
     for lag in (800, 900, 1000):
         put(gauges, SOURCE, "dynalake", service, 120, lag=lag)
     put(gauges, SOURCE, "dynalake", service, 4000, applied=3)
     put(gauges, SOURCE, "AWS/Lambda", function, 130, IteratorAge=2500)
     put(gauges, SOURCE, "AWS/Lambda", function, 7200, Invocations=1000, Duration=1_000_000)
-    put(gauges, SOURCE, "dynalake", pipeline, 9000, parity_ratio=0.5)
-    put(gauges, LAKE, "dynalake", pipeline, 3700, parity_ratio=0.25, freshness_s=12)
+    put_check(gauges, 9000, ratio=0.5, behind_s=7)
+    put_check(gauges, 3600, ratio=0.25, behind_s=12)
+    put_check(gauges, 60, ratio=None, behind_s=None)
     put(gauges, LAKE, "AWS/DynamoDB", ("TableName", TABLE), 120, ConsumedWriteCapacityUnits=600)
     put(gauges, SOURCE, "dynalake", service, 9000, quarantined=1)
     s3 = gauges.client("s3", SOURCE)
@@ -94,11 +111,14 @@ def test_the_numbers_are_those_of_cloudwatch(gauges: Land) -> None:
         "aws/lambda/another-mapping/shard/x",
     ):
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"{}")
+    found = look(gauges)
+    assert found["tombstones"] == 4, "as the last check counted them"
+    assert found["last_check"]["verdict"] == "fail"
     found = look(gauges, "--tombstones")
     assert found["unseen"] == []
     assert found["lag_s"]["p50"] == pytest.approx(0.9, abs=0.1)
     assert found["iterator_age_s"] == 2.5
-    assert found["parity"]["value"] == 0.25, "the newer of the two accounts'"
+    assert found["parity"]["value"] == 0.25, "the last check that compared rows"
     assert found["freshness"]["value"] == 12
     assert found["put_away"] == {"quarantine": 2, "failed": 0, "given_up": 1}
     assert found["alarms"]["quarantine"] == "ALARM"

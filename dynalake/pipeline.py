@@ -497,7 +497,7 @@ class Pipeline:
         on_progress: Callable[[RepairReport], None] = lambda _: None,
     ) -> RepairReport:
         """Read these source keys again and make the lake's rows what they are; see `ingest.repair`."""
-        return self.mender().mend(keys, on_progress)
+        return self.mender(leave_same=True).mend(keys, on_progress)
 
     def snapshot(
         self,

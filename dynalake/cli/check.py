@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -144,57 +143,6 @@ def parity(
             screen.say(f"the pipeline is {health.state}: what differs may still be on its way")
         screen.say(f"every difference is in {report}; mend them with: dynalake repair {name} --from {report}")
         raise typer.Exit(1)
-
-
-def repair(
-    name: Name,
-    from_: Annotated[
-        Path | None,
-        typer.Option("--from", help="What `parity` wrote; compared anew if not given.", metavar="FILE"),
-    ] = None,
-    config: ConfigPath = DEFAULT_CONFIG,
-    as_json: Json = False,
-) -> None:
-    """Mend rows that differ, by reading them from the source again. Safe while the stream is live.
-
-    Without --from both tables are compared before and after, and gaps that this covers are closed.
-
-    Examples: `dynalake repair orders`, `dynalake repair orders --from orders.parity.jsonl`
-    """
-    screen = Screen(as_json=as_json)
-    pipeline = open_set_up(name, config)
-    began = pipeline.now_ms()
-    with tempfile.TemporaryDirectory() as folder:
-        file = from_ or Path(folder) / "differences.jsonl"
-        if from_ is None:
-            _compare_into(file, screen, pipeline)
-        differences = sum(1 for _ in _read(file))
-        keys = sum(line["source_key"] is not None for line in _read(file))
-        report = _mend(screen, pipeline, file, keys)
-    after = None if from_ else _compare(screen, pipeline)
-    closed = pipeline.health_store.close_gaps("repair", began) if after and after.exact else []
-    screen.answer(
-        {
-            "pipeline": name,
-            "repair": dataclasses.asdict(report),
-            "unknown_source_key": differences - keys,
-            "after": summary(after) if after else None,
-            "gaps_closed": [gap.detail for gap in closed],
-        }
-    )
-    screen.say(
-        f"{report.asked:,} rows: {report.written:,} written, {report.deleted:,} deleted, {report.overtaken:,} left to "
-        f"the stream, {report.absent:,} on neither side, {report.refused:,} refused"
-    )
-    if keys < differences:
-        screen.say(
-            f"{differences - keys:,} rows are only in the lake and their keys are hashed, so the source "
-            "cannot be asked for them"
-        )
-    if after:
-        _show(screen, after)
-        if not after.exact:
-            raise typer.Exit(1)
 
 
 def summary(result: ParityResult) -> dict[str, Any]:

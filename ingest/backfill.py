@@ -6,7 +6,8 @@ newer than the version "0~000001" that a filled row gets. A backfill may therefo
 as slowly as one likes, and may last longer than the stream's 24 hours.
 
 Why a kill loses nothing: a segment's checkpoint moves past a page only when every row of it is in the lake,
-or in quarantine. A page that is written again finds its rows present.
+or in quarantine. A page that is written again finds its rows present. Where the policy hides a key attribute, no
+place within a segment is kept, since that is a key of the source: then a killed run repeats the segment.
 """
 
 from __future__ import annotations
@@ -243,7 +244,10 @@ class Backfill:
         return starts
 
     def _save(self, plan: _Plan, page: Page) -> None:
-        content = {"last_key": {"S": json.dumps(page.last_key)}} if page.last_key else {}
+        last = page.last_key
+        if last is not None and self._policy.apply(last) != last:
+            return  # it holds what the lake must not see: a run that is cut off repeats the segment
+        content = {"last_key": {"S": json.dumps(last)}} if last else {}
         self._checkpoints.put(f"{plan.entry}/{page.segment}", content)
 
     def _end(self, plan: _Plan) -> None:

@@ -4,6 +4,7 @@
 
     lake = dynalake.open_lake("lake.duckdb")        # a snapshot: tables, schema, freshness, SQL
     late = dynalake.run("late_flights", minutes=90)  # a named query, as a pandas DataFrame
+    late = dynalake.run("late_flights", minutes=90, engine="hive")  # the same one on EMR
     dynalake.check("orders").verdict                # parity, freshness and drift of a pipeline
 
 What a name needs is loaded when the name is first used.
@@ -11,6 +12,7 @@ What a name needs is loaded when the name is first used.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from dynalake.shadows import refuse_shadows
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dynalake.engines import Engine
     from expectations.history import Check
     from lake.open import Lake
 
@@ -38,27 +41,50 @@ def open_lake(path: str | Path = "lake.duckdb") -> Lake:
     return opened(path)
 
 
-def run(query: str | Path, *, lake: str | Path = "lake.duckdb", **parameters: Any) -> pd.DataFrame:
-    """Run a named query on a snapshot; columns keep the types that the answer has (pandas' ArrowDtype).
+def run(
+    query: str | Path,
+    *,
+    engine: Engine = "duckdb",
+    lake: str | Path = "lake.duckdb",
+    config: str | Path = "dynalake.toml",
+    params: Mapping[str, object] | None = None,
+    **parameters: Any,
+) -> pd.DataFrame:
+    """Run a named query; columns keep the types that the answer has (pandas' ArrowDtype), on every engine.
 
     Args:
         query: a shipped query's name (`dynalake queries` lists them), or the path of a .sql file of your own.
-        lake: the snapshot.
+        engine: "duckdb" (a snapshot), "hive" (HiveServer2 or Spark's Thrift server), or "athena".
+        lake: the snapshot, for duckdb.
+        config: the configuration file, whose parts [hive] and [athena] say where these are; read for them only.
+        params: the query's parameters by name, also those called like an argument of this function.
         **parameters: the query's parameters; what is missing takes its default.
 
     Raises:
-        queries.errors.QueryError: there is no such query, or a parameter is missing, unknown or ill-typed.
+        queries.errors.QueryError: there is no such query, a parameter is missing, unknown or ill-typed, or the
+            engine refuses it.
         lake.errors.SnapshotError: there is no snapshot at this path.
+        dynalake.errors.ConfigError: the configuration says nothing of the engine.
     """
+    import os
+
     import pandas as pd
 
+    from dynalake.config import load_config
+    from dynalake.engines import answer
     from queries.named import load_query
-    from queries.run import run_on_duckdb
 
-    with open_lake(lake) as opened:
-        answer = run_on_duckdb(load_query(query), opened.connection, parameters)
+    with answer(
+        load_query(query),
+        {**(params or {}), **parameters},
+        engine,
+        lake=Path(lake),
+        config=lambda: load_config(Path(config)),
+        environment=os.environ,
+    ) as reader:
+        found = reader.read_all()
     # pandas' own types would turn integers with NULLs, and decimals, into something else.
-    frame: pd.DataFrame = answer.to_pandas(types_mapper=pd.ArrowDtype)
+    frame: pd.DataFrame = found.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 
 

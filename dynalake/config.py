@@ -250,10 +250,60 @@ def _no_place(address: str) -> str:
     return ""
 
 
+class HiveConfig(_Strict):
+    """A HiveServer2, or Spark's Thrift server, and what the generated tables are called there.
+
+    Attributes:
+        host: the server's host.
+        port: its port.
+        auth: the server's `hive.server2.authentication`.
+        username: who asks; the process's user if not given.
+        password_env: the environment variable that holds the password for LDAP; a password never stands here.
+        database: the database of the generated tables, and what queries' table names mean.
+        kerberos_service_name: the first part of the server's principal, for KERBEROS.
+        configuration: Hive settings for each session.
+    """
+
+    host: str | None = Field(default=None, min_length=1)
+    port: int = Field(default=10_000, gt=0, lt=65_536)
+    auth: Literal["NONE", "NOSASL", "LDAP", "KERBEROS"] = "NONE"
+    username: str | None = None
+    password_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = (
+        "DYNALAKE_HIVE_PASSWORD"  # noqa: S105 -- a variable's name
+    )
+    database: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,128}$")] = "lake"
+    kerberos_service_name: str = "hive"
+    configuration: dict[str, str] = Field(default_factory=dict)
+
+
+class AthenaConfig(_Strict):
+    """Athena, in the lake account or another.
+
+    Attributes:
+        region: the AWS region.
+        profile: a profile of the AWS configuration files.
+        workgroup: the workgroup that queries run in.
+        output: where answers are written; the workgroup's own place if not given.
+        catalog: the data catalogue.
+        database: what queries' table names mean.
+        endpoint_url: an endpoint other than AWS's own.
+    """
+
+    region: str = Field(min_length=1)
+    profile: str | None = None
+    workgroup: str = "primary"
+    output: Annotated[str, StringConstraints(pattern=r"^s3://[^/]+(/.*)?$")] | None = None
+    catalog: str = "AwsDataCatalog"
+    database: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,128}$")] = "lake"
+    endpoint_url: str | None = None
+
+
 class Config(_Strict):
     """The whole file."""
 
     pipelines: dict[PipelineName, PipelineConfig] = Field(default_factory=dict)
+    hive: HiveConfig = Field(default_factory=HiveConfig)
+    athena: AthenaConfig | None = None
 
     @model_validator(mode="after")
     def _lake_tables_are_distinct(self) -> Config:

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -53,7 +53,6 @@ from lake.tables import (
 )
 
 if TYPE_CHECKING:
-    from pyarrow import Schema
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodbstreams import DynamoDBStreamsClient
     from types_boto3_s3 import S3Client
@@ -62,10 +61,6 @@ if TYPE_CHECKING:
     from dynalake.jobs.parity import Scope, Table
     from expectations.parity import Difference, ParityResult
     from lake.snapshot import SnapshotAbout, SnapshotReport
-    from queries.ddl import Ddl
-
-DATABASE: Final = "lake"
-"""The Hive database that generated statements name."""
 
 SPOOL_BATCH_BYTES: Final = 4 << 20
 """Read back from the spool of changes at once."""
@@ -530,47 +525,6 @@ class Pipeline:
             positions=positions,
         )
 
-    def ddl_over_lake(self, database: str = DATABASE) -> Ddl:
-        """Hive DDL over the lake table itself: the external table, and the view for analysts.
-
-        Raises:
-            DdlError: a name cannot be used in Hive.
-        """
-        from queries.ddl import analyst_view, dynamodb_table
-
-        types = dict(self.lake_key.attributes)
-        table = dynamodb_table(
-            self.schema_history(),
-            [(part.name, types[part.name], part.role) for part in self.source_table.key],
-            lake_table=self.config.lake_table,
-            region=self.config.lake.region,
-            database=database,
-            table=f"{self.hive_name}_live",
-            endpoint=self.config.lake.endpoint_url,
-        )
-        return _joined(table.ddl(), analyst_view(table, self.hive_name))
-
-    def ddl_over_parquet(self, schema: Schema, location: str, database: str = DATABASE) -> Ddl:
-        """Hive DDL over a Parquet export: the external table, and the view of the same name as over the lake.
-
-        Args:
-            schema: the export's Arrow schema.
-            location: the folder that holds the files, as Hive reaches it.
-            database: the Hive database.
-
-        Raises:
-            DdlError: a name cannot be used in Hive.
-        """
-        from queries.ddl import analyst_view, parquet_table
-
-        table = parquet_table(schema, location=location, database=database, table=f"{self.hive_name}_parquet")
-        return _joined(table.ddl(), analyst_view(table, self.hive_name))
-
-    @property
-    def hive_name(self) -> str:
-        """What the pipeline's view is called in Hive, which has no hyphens in names."""
-        return self.name.replace("-", "_").lower()
-
     def health(self) -> Health:
         """What the pipeline knows about itself."""
         return self.health_store.health()
@@ -578,11 +532,3 @@ class Pipeline:
     def schema_history(self) -> list[Observation]:
         """What the catalogue knows of the pipeline's attributes."""
         return schema_history(self._lake.dynamodb(), self.config.catalogue_table, self.config.lake_table)
-
-
-def _joined(*parts: Ddl) -> Ddl:
-    return replace(
-        parts[0],
-        statements=tuple(statement for part in parts for statement in part.statements),
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
-    )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -96,6 +97,15 @@ class Screen:
             disable=self.as_json or not self._err.is_terminal,
         ) as progress:
             yield ProgressLine(progress, progress.add_task(what, total=total))
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[Callable[[str], None]]:
+        """A line on standard error while something of unknown length lasts; call it with how things stand."""
+        if self.as_json or not self._err.is_terminal:
+            yield lambda _text: None
+            return
+        with self._err.status(what) as status:
+            yield lambda text: status.update(escape(f"{what}: {text}"))
 
 
 class _RateColumn(ProgressColumn):

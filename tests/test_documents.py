@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import lake.types
-from dynalake.config import PipelineConfig, SideConfig
+from dynalake.config import AthenaConfig, HiveConfig, PipelineConfig, SideConfig
+from queries.named import named_queries
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,6 +41,14 @@ def test_every_key_of_the_configuration_is_documented() -> None:
     for key in PipelineConfig.model_fields.keys() - {"source", "lake"}:
         assert f"`{key}`" in text
     assert SideConfig.model_fields
+    for part, model in (("hive", HiveConfig), ("athena", AthenaConfig)):
+        for key in model.model_fields:
+            assert f"`{part}.{key}`" in text
+
+
+def test_every_shipped_query_is_documented() -> None:
+    text = (ROOT / "docs" / "queries.md").read_text(encoding="utf-8")
+    assert all(f"| `{query.name}` |" in text for query in named_queries())
 
 
 def test_scripts_that_the_readme_names_are_there_and_run() -> None:

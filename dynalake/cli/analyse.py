@@ -5,12 +5,11 @@ from __future__ import annotations
 import tempfile
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_pipeline, open_set_up
-from dynalake.errors import UserError
 from dynalake.screen import Screen
 
 if TYPE_CHECKING:
@@ -27,15 +26,7 @@ class Format(StrEnum):
     arrow = "arrow"
 
 
-class Engine(StrEnum):
-    """What `ddl` can write for."""
-
-    dynamodb = "dynamodb"
-    parquet = "parquet"
-
-
 Out = Annotated[Path, typer.Option("--out", help="The file to write.", metavar="FILE")]
-SnapshotFile = Annotated[Path, typer.Option("--lake", help="A snapshot.", metavar="FILE")]
 DEFAULT_SNAPSHOT = Path("lake.duckdb")
 
 
@@ -155,128 +146,6 @@ def export(
     screen.say(f"{report.path}: {report.rows:,} rows, {report.bytes:,} bytes of {report.format}{files}")
 
 
-def ddl(
-    name: Name,
-    engine: Annotated[
-        Engine, typer.Option(help="Over the lake table itself, or over a Parquet export.")
-    ] = Engine.dynamodb,
-    parquet: Annotated[
-        Path | None,
-        typer.Option(help="The export whose schema to use; with --engine parquet.", metavar="PATH"),
-    ] = None,
-    location: Annotated[
-        str | None, typer.Option(help="Where Hive finds the export's folder, such as s3://bucket/orders/.")
-    ] = None,
-    config: ConfigPath = DEFAULT_CONFIG,
-    as_json: Json = False,
-) -> None:
-    """Print the Hive DDL of a pipeline: an external table, and the view that analysts use.
-
-    Over the lake table it is generated from the schema catalogue, without a scan. The view has the same name over
-    both, so a query moves between them.
-
-    Examples: `dynalake ddl orders`, `dynalake ddl orders --engine parquet --parquet orders.parquet --location
-    s3://bucket/orders/`
-    """
-    screen = Screen(as_json=as_json)
-    pipeline = open_set_up(name, config)
-    if engine is Engine.parquet:
-        if parquet is None:
-            raise UserError("--engine parquet needs the export: give its path with --parquet")
-        generated = pipeline.ddl_over_parquet(
-            parquet_schema(parquet), location or parquet.resolve().parent.as_uri()
-        )
-    else:
-        generated = pipeline.ddl_over_lake()
-    screen.answer(
-        {"pipeline": name, "statements": list(generated.statements), "notes": list(generated.notes)}
-    )
-    screen.say(generated.text + ";")
-    for note in generated.notes:
-        screen.say(f"-- {note}")
-
-
-def query(
-    query: Annotated[
-        str, typer.Argument(help="A shipped query's name, or your own .sql file.", metavar="QUERY")
-    ],
-    param: Annotated[
-        list[str] | None, typer.Option("--param", help="A parameter's value.", metavar="NAME=VALUE")
-    ] = None,
-    lake: SnapshotFile = DEFAULT_SNAPSHOT,
-    as_json: Json = False,
-) -> None:
-    """Run a named query on a snapshot and print its answer.
-
-    Examples: `dynalake query late_flights --param minutes=60`, `dynalake query ./mine.sql --lake lake.duckdb --json`
-    """
-    from lake import open_lake
-    from queries.named import load_query
-    from queries.run import run_on_duckdb
-
-    screen = Screen(as_json=as_json)
-    asked, parameters = load_query(query), _parameters(param or [])
-    with open_lake(lake) as opened:
-        answer = run_on_duckdb(asked, opened.connection, parameters)
-    rows = answer.to_pylist()
-    screen.answer({"query": query, "columns": answer.column_names, "rows": rows})
-    screen.table(answer.column_names, [list(row.values()) for row in rows])
-
-
-def queries(as_json: Json = False) -> None:
-    """List the queries that dynalake ships.
-
-    Example: `dynalake queries`
-    """
-    from queries.named import named_queries
-
-    screen = Screen(as_json=as_json)
-    shipped = named_queries()
-    screen.answer(
-        {
-            "queries": [
-                {
-                    "name": each.name,
-                    "what": each.what,
-                    "grain": each.grain,
-                    "parameters": [parameter.name for parameter in each.parameters],
-                }
-                for each in shipped
-            ]
-        }
-    )
-    screen.table(
-        ["query", "what", "parameters"],
-        [[each.name, each.what, ", ".join(one.name for one in each.parameters)] for each in shipped],
-    )
-
-
-def parquet_schema(path: Path) -> Any:
-    """The Arrow schema of a Parquet file, or of the files in a folder.
-
-    Raises:
-        UserError: there is none.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = path if path.is_file() else next(iter(sorted(path.rglob("*.parquet"))))
-        return pq.read_schema(file)
-    except (StopIteration, OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} holds no Parquet: {error or 'no .parquet file in it'}") from None
-
-
 def _snapshot(screen: Screen, pipeline: Pipeline, out: Path, source: str = "scan") -> SnapshotReport:
     with screen.progress("rows read", pipeline.source_table.approximate_rows or None) as bar:
         return pipeline.snapshot(out, source, on_progress=bar.at)
-
-
-def _parameters(given: list[str]) -> dict[str, str]:
-    parameters = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if not equals:
-            raise UserError(f"--param {each!r} is not of the form NAME=VALUE")
-        parameters[name] = value
-    return parameters

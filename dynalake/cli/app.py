@@ -6,10 +6,12 @@ import typer
 
 from dynalake.cli import (
     analyse,
+    ask,
     check,
     checks,
     demonstrate,
     fresh,
+    hive,
     operate,
     recover,
     repair,
@@ -49,8 +51,9 @@ for command in (
     fresh.refresh,
     fresh.follow,
     analyse.export,
-    analyse.ddl,
-    analyse.query,
-    analyse.queries,
+    hive.ddl,
+    hive.dictionary,
+    ask.query,
+    ask.queries,
 ):
     app.command()(command)

@@ -326,6 +326,7 @@ def _prove(pipeline: Pipeline, screen: Screen, summary: Summary, worker: WorkerR
 def _hand_over(
     pipeline: Pipeline, folder: Path, screen: Screen, summary: Summary, result: ParityResult
 ) -> None:
+    from dynalake.tables import over_lake
     from lake import open_lake
     from lake.errors import ExportError
     from lake.export import export_table
@@ -352,7 +353,7 @@ def _hand_over(
         screen.say(f"   {path}: {export.rows:,} rows, {export.bytes:,} bytes")
         summary.facts[format_] = str(path)
         summary.claim(f"the {format_} export has every row", export.rows == result.source_rows)
-    ddl = pipeline.ddl_over_lake()
+    ddl = over_lake(pipeline).ddl()
     ddl_file = folder / f"{TABLE}.hive.sql"
     ddl_file.write_text(ddl.text + ";\n", encoding="utf-8")
     summary.facts["ddl"] = str(ddl_file)

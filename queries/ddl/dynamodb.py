@@ -34,15 +34,9 @@ from typing import Final, Literal
 
 from lake.contract import rows
 from lake.contract.catalogue import TAGS, Observation
-from queries.ddl.identifiers import (
-    ColumnNames,
-    comment,
-    has_control_character,
-    quoted,
-    string_literal,
-    true_name,
-)
-from queries.ddl.table import HiveTable, ViewColumn, properties, qualified
+from queries.ddl.history import METADATA_COMMENTS, SHOWN_METADATA, History, histories
+from queries.ddl.identifiers import ColumnNames, has_control_character, quoted, string_literal
+from queries.ddl.table import HiveTable, TableColumn, ViewColumn, qualified
 from queries.errors import DdlError
 
 KeyAttribute = tuple[str, Literal["S", "N", "B"], Literal["HASH", "RANGE"]]
@@ -59,6 +53,9 @@ METADATA_TAGS: Final[Mapping[str, str]] = {
 }
 """dynalake's own attributes and their types: all numbers among them are 64-bit integers."""
 
+COLUMN_MAPPING: Final = "dynamodb.column.mapping"
+TYPE_MAPPING: Final = "dynamodb.type.mapping"
+
 _ITEM: Final = "item"
 _SCALARS: Final[Mapping[str, str]] = {"S": "string", "B": "binary", "BOOL": "boolean"}
 _SETS: Final[Mapping[str, str]] = {"SS": "array<string>", "BS": "array<binary>"}
@@ -74,11 +71,13 @@ class _Attribute:
     Attributes:
         name: the true name.
         kinds: the catalogue's kinds, sorted.
+        history: when each was first seen, and what the policy does.
         key_tag: the type in the key schema; None for an attribute that is no key.
     """
 
     name: str
     kinds: tuple[str, ...]
+    history: History
     key_tag: str | None = None
 
     @property
@@ -115,18 +114,16 @@ class _Attribute:
             return "the types inside it are not known"
         return "it has held several types" if len(self.kinds) > 1 else "it has only held NULL"
 
-    @property
-    def seen(self) -> str:
-        return ", ".join(self.kinds) or f"{self.key_tag} (key)"
+    def described(self, remark: str = "") -> str:
+        key = f"key of type {self.key_tag}" if self.key_tag else ""
+        return self.history.text(" | ".join(part for part in (key, remark) if part))
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    name: str
-    hive_type: str
-    mapped_to: str | None
-    set_tag: str | None
-    comment: str
+    declared: TableColumn
+    mapped_to: str | None = None
+    set_tag: str | None = None
 
 
 def dynamodb_table(
@@ -139,6 +136,7 @@ def dynamodb_table(
     table: str,
     read_percent: float = 0.5,
     endpoint: str | None = None,
+    sensitivity: Mapping[str, str] | None = None,
 ) -> HiveTable:
     """The external table over a lake table.
 
@@ -155,50 +153,62 @@ def dynamodb_table(
         table: the Hive table.
         read_percent: the part of the table's read capacity that a query may use, 0.1 to 1.5.
         endpoint: a DynamoDB endpoint of its own, such as a VPC's; None for the region's.
+        sensitivity: attribute -> what the policy does to it, for the comments.
 
     Raises:
         DdlError: a name, the region, the key schema or an observation cannot be used.
     """
-    target = qualified(database, table)
+    qualified(database, table)
     table_properties = _connection(lake_table, region, read_percent, endpoint)
     keys = _keys(key_schema)
-    attributes = _attributes(observations, keys)
+    attributes = _attributes(observations, keys, sensitivity or {})
     names = _Names(keys)
     # Every attribute gets a name, mapped or not, so that none moves when another's type becomes mixed.
     attribute_names = {attribute.name: names.give(attribute.name) for attribute in attributes}
     metadata_names = {name: names.give_own(name, tag) for name, tag in METADATA_TAGS.items()}
     item = names.give_own(_ITEM, None)
-    shown = ColumnNames()
+    shown = ColumnNames(reserved=METADATA_TAGS)
 
     columns = [
-        _Column(attribute_names[a.name], a.hive_type, a.name, _set_tag(a), _column_comment(a, item))
+        _Column(
+            TableColumn(attribute_names[a.name], a.hive_type, _column_comment(a, item)), a.name, _set_tag(a)
+        )
         for a in attributes
         if a.unmapped_because is None and a.hive_type is not None
     ]
     for name, tag in METADATA_TAGS.items():
         metadata_type = "string" if tag == "S" else "bigint"
-        columns.append(_Column(metadata_names[name], metadata_type, name, None, "metadata of dynalake"))
-    columns.append(_Column(item, "map<string,string>", None, None, "the whole item, attributes as JSON"))
+        columns.append(
+            _Column(TableColumn(metadata_names[name], metadata_type, METADATA_COMMENTS[name]), name)
+        )
+    columns.append(_Column(TableColumn(item, "map<string,string>", "the whole item, attributes as JSON")))
 
-    table_properties["dynamodb.column.mapping"] = ",".join(
-        f"{column.name}:{column.mapped_to}" for column in columns if column.mapped_to is not None
+    table_properties[COLUMN_MAPPING] = ",".join(
+        f"{column.declared.name}:{column.mapped_to}" for column in columns if column.mapped_to is not None
     )
     set_types = ",".join(
-        f"{column.name}:{column.set_tag}" for column in columns if column.set_tag is not None
+        f"{column.declared.name}:{column.set_tag}" for column in columns if column.set_tag is not None
     )
     if set_types:
-        table_properties["dynamodb.type.mapping"] = set_types
+        table_properties[TYPE_MAPPING] = set_types
 
     return HiveTable(
         database=database,
         name=table,
-        create=_create(target, columns, lake_table, table_properties),
+        columns=tuple(column.declared for column in columns),
+        about=f"The lake table {lake_table}, with tombstones and metadata. Read only: dynalake alone writes it.",
+        handler=HANDLER,
+        properties=table_properties,
         view_columns=tuple(
             _view_column(a, shown.give(a.name), quoted(attribute_names[a.name]), quoted(item))
             for a in attributes
         ),
+        metadata=tuple(
+            ViewColumn(name, quoted(metadata_names[name]), METADATA_COMMENTS[name], name)
+            for name in SHOWN_METADATA
+        ),
         live_rows=f"{quoted(metadata_names[rows.DELETED])} IS NULL",
-        notes=_notes(attributes, item, table_properties["dynamodb.column.mapping"]),
+        notes=_notes(attributes, item, table_properties[COLUMN_MAPPING]),
     )
 
 
@@ -267,23 +277,34 @@ def _keys(key_schema: Sequence[KeyAttribute]) -> dict[str, str]:
     return {name: tag for name, tag, _ in sorted(key_schema, key=lambda key: key[2])}
 
 
-def _attributes(observations: Sequence[Observation], keys: Mapping[str, str]) -> list[_Attribute]:
+def _attributes(
+    observations: Sequence[Observation], keys: Mapping[str, str], sensitivity: Mapping[str, str]
+) -> list[_Attribute]:
     """The keys, then the attributes in the order of their first appearance."""
-    kinds: dict[str, set[str]] = {}
-    for seen in sorted(observations, key=lambda o: (o.first_seen, o.attribute, o.kind)):
-        if seen.tag not in TAGS:
-            raise DdlError(f"the catalogue has the unknown kind {seen.kind!r} for {seen.attribute!r}")
-        if not seen.attribute:
+    for each in observations:
+        if each.tag not in TAGS:
+            raise DdlError(f"the catalogue has the unknown kind {each.kind!r} for {each.attribute!r}")
+        if not each.attribute:
             raise DdlError("the catalogue has an attribute without a name")
-        if not seen.attribute.startswith(rows.RESERVED_PREFIX):
-            kinds.setdefault(seen.attribute, set()).add(seen.kind)
-    key_attributes = [
+    known = histories(
+        [each for each in observations if not each.attribute.startswith(rows.RESERVED_PREFIX)], sensitivity
+    )
+    attributes = []
+    for name, tag in keys.items():
         # DynamoDB refuses an item whose key has another type, so the key schema is right about the tag.
-        _Attribute(name, tuple(sorted(k for k in kinds.get(name, ()) if k.partition(".")[0] == tag)), tag)
-        for name, tag in keys.items()
+        seen = tuple(each for each in _seen(known, name) if each[0].partition(".")[0] == tag)
+        history = History(name, seen, sensitivity.get(name))
+        attributes.append(_Attribute(name, tuple(sorted(kind for kind, _ in seen)), history, tag))
+    attributes += [
+        _Attribute(name, tuple(sorted(kind for kind, _ in history.seen)), history)
+        for name, history in known.items()
+        if name not in keys
     ]
-    others = [_Attribute(name, tuple(sorted(seen))) for name, seen in kinds.items() if name not in keys]
-    return key_attributes + others
+    return attributes
+
+
+def _seen(known: Mapping[str, History], name: str) -> tuple[tuple[str, int], ...]:
+    return known[name].seen if name in known else ()
 
 
 def _set_tag(attribute: _Attribute) -> str | None:
@@ -291,36 +312,17 @@ def _set_tag(attribute: _Attribute) -> str | None:
 
 
 def _column_comment(attribute: _Attribute, item: str) -> str:
-    exact = "" if attribute.hive_type not in {"double", "array<double>"} else f", all digits in {item}"
-    return _described(attribute, exact)
-
-
-def _described(attribute: _Attribute, remark: str) -> str:
-    """The true name, the types seen and a remark; only the name is cut to fit."""
-    said = f", seen: {attribute.seen}{remark}"
-    name = true_name(attribute.name)
-    room = 250 - len("attribute ") - len(said)
-    return f"attribute {name if len(name) <= room else name[:room] + '...'}{said}"
-
-
-def _create(target: str, columns: list[_Column], lake_table: str, table_properties: dict[str, str]) -> str:
-    lines = ",\n".join(
-        f"  {quoted(column.name)} {column.hive_type} COMMENT {comment(column.comment)}" for column in columns
-    )
-    about = f"The lake table {lake_table}, with tombstones and metadata. Read only: dynalake alone writes it."
-    return (
-        f"CREATE EXTERNAL TABLE {target} (\n{lines}\n)\nCOMMENT {comment(about)}\n"
-        f"STORED BY {string_literal(HANDLER)}\nTBLPROPERTIES (\n{properties(table_properties)}\n)"
-    )
+    rounds = attribute.hive_type in {"double", "array<double>"}
+    return attribute.described(f"all digits in {item}" if rounds else "")
 
 
 def _view_column(attribute: _Attribute, shown: str, column: str, item: str) -> ViewColumn:
     whole = f"{item}[{string_literal(attribute.name)}]"
     if attribute.unmapped_because is not None:
-        remark = f", DynamoDB JSON since {attribute.unmapped_because}"
-        return ViewColumn(shown, whole, _described(attribute, remark), attribute.name)
+        remark = f"DynamoDB JSON since {attribute.unmapped_because}"
+        return ViewColumn(shown, whole, attribute.described(remark), attribute.name)
     exact = f"get_json_object({whole}, '$.n')" if attribute.hive_type == "double" else None
-    return ViewColumn(shown, column, _described(attribute, ""), attribute.name, exact)
+    return ViewColumn(shown, column, attribute.described(), attribute.name, exact)
 
 
 def _notes(attributes: list[_Attribute], item: str, mapping: str) -> tuple[str, ...]:

@@ -3,29 +3,32 @@
 Hive finds a Parquet column by its name, ignoring case. So a column keeps the file's name where Hive can hold
 it; where it cannot (a dot, a comma or a colon in it, names that differ only in case), the columns get tame
 names and the table reads by position (`parquet.column.index.access`), which Hive and Athena know and Spark
-does not. The view over it has tame names in either case.
+does not: its own form of the table keeps any name. The view over it has tame names in every case.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 
 from lake.contract import rows
+from lake.contract.catalogue import Observation
+from lake.types import METADATA_KEY, columns_from_json
+from queries.ddl.history import METADATA_COMMENTS, SHOWN_METADATA, History, histories
 from queries.ddl.identifiers import (
     MAX_COLUMN_NAME,
     VIRTUAL_COLUMNS,
     ColumnNames,
-    comment,
+    has_control_character,
     quoted,
     string_literal,
     tame,
-    true_name,
 )
-from queries.ddl.table import HiveTable, ViewColumn, properties, qualified
+from queries.ddl.table import BY_POSITION, Flavour, HiveTable, TableColumn, ViewColumn, qualified
 from queries.errors import DdlError
 
 _SIMPLE: Final[dict[pa.DataType, str]] = {
@@ -46,6 +49,13 @@ _SIMPLE: Final[dict[pa.DataType, str]] = {
 }
 _FIELD: Final = re.compile(r"[A-Za-z0-9_]+")
 _KEEPABLE: Final = re.compile(r"[A-Za-z0-9_ +/()@#%&=~^!?<>-]+")
+_KEEPABLE_IN_ATHENA: Final = _FIELD
+"""Athena's guide, "Name databases, tables, and columns": no special character but the underscore."""
+_INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
+_BY_POSITION_NOTE: Final = (
+    "a column's name cannot stand in the engine's catalogue, so the table reads columns by position: what reads it "
+    "by name, as Spark does, needs `--engine spark` or the files themselves"
+)
 _LOCATION: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\x00-\x1f]+")
 
 
@@ -72,60 +82,150 @@ def hive_type(kind: pa.DataType, column: str) -> str:
     return nested(kind, column)
 
 
-def parquet_table(schema: pa.Schema, *, location: str, database: str, table: str) -> HiveTable:
+@dataclass(frozen=True, slots=True)
+class Partitions:
+    """How the export's folders partition it: `day=2013-01-01/carrier=UA/`.
+
+    Attributes:
+        columns: (name, Hive type), in the folders' order; the files do not hold these columns.
+        values: where given, each partition's values in the columns' order, made known one by one
+            (ALTER TABLE ... ADD PARTITION); where None, MSCK REPAIR TABLE finds them.
+    """
+
+    columns: tuple[tuple[str, str], ...]
+    values: tuple[tuple[str, ...], ...] | None = None
+
+
+def parquet_table(
+    schema: pa.Schema,
+    *,
+    location: str,
+    database: str,
+    table: str,
+    flavour: Flavour = "hive",
+    partitions: Partitions | None = None,
+    observations: Sequence[Observation] = (),
+    sensitivity: Mapping[str, str] | None = None,
+) -> HiveTable:
     """The external table over a Parquet export.
 
     Args:
-        schema: the export's schema, all columns in the files' order.
+        schema: the export's schema, all columns in the files' order; its metadata say which attribute each is.
         location: the folder that holds the files, such as "s3://bucket/lake/orders/".
         database: the Hive database.
         table: the Hive table.
+        flavour: whose DDL.
+        partitions: how folders partition it, if they do.
+        observations: what the schema catalogue holds, for the comments.
+        sensitivity: attribute -> what the policy does to it, likewise.
 
     Raises:
         DdlError: a name, the location or a column's type cannot be used.
     """
-    target = qualified(database, table)
+    qualified(database, table)
     if not _LOCATION.fullmatch(location):
         raise DdlError(f"{location!r} is no location: it must be a URI such as s3://bucket/folder/")
     if not schema.names:
         raise DdlError("the Parquet schema has no column")
-    by_name = _readable_by_name(schema.names)
-    tame_names = ColumnNames()
-    lines, view_columns, live_rows = [], [], None
+    partition_columns = partitions.columns if partitions else ()
+    by_name = _readable_by_name([*schema.names, *(name for name, _ in partition_columns)], flavour)
+    tame_names, shown_names = ColumnNames(), ColumnNames(reserved=METADATA_COMMENTS)
+    known, attributes = histories(observations, sensitivity), attributes_of(schema)
+    columns, view_columns, metadata, live_rows = [], [], [], None
+
+    def note(name: str, stored: str, column_type: str) -> TableColumn:
+        """One column of the table, and what the views make of it."""
+        nonlocal live_rows
+        if name.startswith(rows.RESERVED_PREFIX):
+            about = METADATA_COMMENTS.get(name, "metadata of dynalake: attributes that are explicitly NULL")
+            if name in SHOWN_METADATA:
+                metadata.append(ViewColumn(name, quoted(stored), about, name))
+            if name == rows.DELETED:
+                live_rows = f"{quoted(stored)} IS NULL"
+        else:
+            attribute, remark = attributes.get(name, (name, ""))
+            history = known.get(attribute, History(attribute, sensitivity=(sensitivity or {}).get(attribute)))
+            about = history.text(remark)
+            view_columns.append(ViewColumn(shown_names.give(name), quoted(stored), about, attribute))
+        return TableColumn(stored, column_type, about)
+
     for field in schema:
-        shown = tame_names.give(field.name)
-        stored = field.name.lower() if by_name else shown
-        about = f"attribute {true_name(field.name)[:200]}"
-        column_type = hive_type(field.type, field.name)
-        lines.append(f"  {quoted(stored)} {column_type} COMMENT {comment(about)}")
-        if field.name == rows.DELETED:
-            live_rows = f"{quoted(stored)} IS NULL"
-        if not field.name.startswith(rows.RESERVED_PREFIX):
-            view_columns.append(ViewColumn(shown, quoted(stored), about, field.name))
+        tamed = tame_names.give(field.name)
+        stored = field.name if flavour == "spark" else field.name.lower() if by_name else tamed
+        columns.append(note(field.name, stored, hive_type(field.type, field.name)))
+    partitioned = tuple(note(name, name, kind) for name, kind in partition_columns)
     if not view_columns:
         raise DdlError("the Parquet schema has no column of the source's")
-
-    create = (
-        f"CREATE EXTERNAL TABLE {target} (\n" + ",\n".join(lines) + "\n)\n"
-        f"COMMENT {comment('A Parquet export of a lake table.')}\n"
-        f"STORED AS PARQUET\nLOCATION {string_literal(location)}"
+    return HiveTable(
+        database=database,
+        name=table,
+        columns=tuple(columns),
+        about="A Parquet export of a lake table.",
+        view_columns=tuple(view_columns),
+        metadata=tuple(metadata),
+        live_rows=live_rows,
+        notes=() if by_name else (_BY_POSITION_NOTE,),
+        location=location,
+        partitions=partitioned,
+        properties={} if by_name else {BY_POSITION: "true"},
+        partition_statements=_partition_statements(qualified(database, table), partitions),
+        flavour=flavour,
     )
-    notes: tuple[str, ...] = ()
-    if not by_name:
-        create += f"\nTBLPROPERTIES (\n{properties({'parquet.column.index.access': 'true'})}\n)"
-        notes = (
-            "a column's name cannot stand in Hive, so the table reads columns by position: Spark, which "
-            "reads by name, needs the files themselves",
+
+
+def attributes_of(schema: pa.Schema) -> dict[str, tuple[str, str]]:
+    """Column name -> (true attribute, remark), as the export's metadata have it; empty without them."""
+    stored = (schema.metadata or {}).get(METADATA_KEY)
+    if stored is None:
+        return {}
+    known: dict[str, tuple[str, str]] = {}
+    for column in columns_from_json(stored.decode()):
+        known[column.name] = (column.attribute, "")
+        if column.companion is not None:
+            known[column.companion] = (column.attribute, "values of other types, as DynamoDB JSON")
+    return known
+
+
+def _partition_statements(target: str, partitions: Partitions | None) -> tuple[str, ...]:
+    if partitions is None:
+        return ()
+    if partitions.values is None:
+        return (f"MSCK REPAIR TABLE {target}",)
+    names = [quoted(name) for name, _ in partitions.columns]
+    kinds = [kind for _, kind in partitions.columns]
+    return tuple(
+        f"ALTER TABLE {target} ADD IF NOT EXISTS PARTITION ("
+        + ", ".join(
+            f"{name}={_partition_value(value, kind)}"
+            for name, kind, value in zip(names, kinds, each, strict=True)
         )
-    return HiveTable(database, table, create, tuple(view_columns), live_rows, notes)
+        + ")"
+        for each in partitions.values
+    )
 
 
-def _readable_by_name(names: list[str]) -> bool:
+def _partition_value(value: str, kind: str) -> str:
+    if kind == "string":
+        return string_literal(value)
+    if not _INTEGER.fullmatch(value):
+        raise DdlError(f"the partition value {value!r} is no {kind}")
+    return value
+
+
+def _readable_by_name(names: list[str], flavour: Flavour) -> bool:
+    """Whether the engine finds each column by its name; DdlError where it finds none at all."""
     lowered = {name.lower() for name in names}
+    if flavour == "spark":
+        if len(lowered) < len(names):
+            raise DdlError("two columns differ only in case, which Spark cannot tell apart: export it anew")
+        if any(has_control_character(name) or not name for name in names):
+            raise DdlError("a column's name is empty or holds a control character, which Spark does not take")
+        return True
+    keepable = _KEEPABLE_IN_ATHENA if flavour == "athena" else _KEEPABLE
     return (
         len(lowered) == len(names)
         and not lowered & VIRTUAL_COLUMNS
-        and all(_KEEPABLE.fullmatch(name) and len(name) <= MAX_COLUMN_NAME for name in names)
+        and all(keepable.fullmatch(name) and len(name) <= MAX_COLUMN_NAME for name in names)
     )
 
 

@@ -15,19 +15,14 @@ from expectations.errors import ParityError
 from expectations.parity import Looks, Side, compare
 from expectations.spark import parity_sql
 from tests.expectations.items import respelt, rich_item
-from tests.queries.jvm import java
-from tests.queries.test_on_spark import _OPENED, _OPTIONS
+from tests.queries.jvm import SPARK_JVM, SPARK_OPTIONS, java
 
 Item = Mapping[str, Mapping[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def spark() -> Iterator[Any]:
-    with java(
-        *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
-        *(f"-D{key}={value}" for key, value in _OPTIONS.items()),
-        "-Xmx1g",
-    ) as jvm:
+    with java(*SPARK_JVM, *(f"-D{key}={value}" for key, value in SPARK_OPTIONS.items())) as jvm:
         session = jvm.org.apache.spark.sql.SparkSession.builder().getOrCreate()
         yield session
         session.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -25,6 +26,9 @@ SCHEMA = pa.schema(
         ("speed_mph", pa.decimal128(38, 3)),
         ("history", pa.list_(pa.struct([("status", pa.string()), ("at", pa.string())]))),
         ("services", pa.list_(pa.string())),
+        ("_lake_version", pa.string()),
+        ("_lake_at", pa.int64()),
+        ("_lake_source_at", pa.int64()),
     ]
 )
 
@@ -42,6 +46,13 @@ _ROWS = [
     ("AA", 3, "JFK", "MIA", "2013-01-04", "arrived", 61, 15),
     ("UA", 1, None, "IAH", "2013-01-04", "arrived", 16, 3),
 ]
+
+# Flight 2 has left and has arrived at midnight; 6 and 8 reached the lake late, 7 just in time, 9 was backfilled.
+_LATER = {
+    2: [{"status": "departed", "at": "2013-01-01T06:16"}, {"status": "arrived", "at": "2013-01-01T24:00"}],
+    5: [],
+}
+_LAGS_MS = {6: 61_000, 7: 60_000, 8: 3_600_500, 9: 10_000_000}
 
 
 def table() -> pa.Table:
@@ -61,8 +72,11 @@ def table() -> pa.Table:
             "arr_delay": arr_delay,
             "air_time": None if arr_delay is None else 200,
             "speed_mph": None if arr_delay is None else Decimal("420.000"),
-            "history": [{"status": "scheduled", "at": day}],
+            "history": [{"status": "scheduled", "at": day}, *_LATER.get(number, [])],
             "services": ["wifi"],
+            "_lake_version": f"2013-01-01T00:00:00.000/{number:040}",
+            "_lake_at": 1_357_000_000_000 + _LAGS_MS.get(number, 200),
+            "_lake_source_at": None if number == 9 else 1_357_000_000_000,
         }
         for carrier, number, origin, dest, day, status, dep_delay, arr_delay in _ROWS
     ]
@@ -104,9 +118,73 @@ ROUTE_LEAGUE = [
     _row(4, "EWR", "IAH", 1, 2, 0, "50.00", "35.50"),
 ]
 
+# First seen on 1 January: N1, N2, N3, N5 (the cancelled flight has no aircraft); N1 and N3 again on the 4th.
+AIRCRAFT_RETENTION = [
+    _row(date(2013, 1, 1), 0, 4, 4, "100.00"),
+    _row(date(2013, 1, 1), 3, 4, 2, "50.00"),
+    _row(date(2013, 1, 2), 0, 3, 3, "100.00"),
+    _row(date(2013, 1, 3), 0, 1, 1, "100.00"),
+]
+
+# AA: 4 on the board, the cancelled one never left, the diverted one never arrived, 16 minutes are late and 15 not.
+FLIGHT_FUNNEL = [
+    _row("AA", 4, 3, 2, 1, "75.00", "66.67", "50.00"),
+    _row("UA", 3, 3, 3, 2, "100.00", "100.00", "66.67"),
+    _row("B6", 2, 2, 2, 2, "100.00", "100.00", "100.00"),
+    _row("DL", 2, 1, 0, 0, "50.00", "0.00", None),
+]
+
+_LABEL = "2013-01-01T00:00:00.000"
+_MADE_MS = 1_357_000_000_000
+LATE_CHANGES = [
+    ("DL#8", "2013-01-02T05:15#LGA", "departed", f"{_LABEL}/{8:040}", _MADE_MS, _MADE_MS + 3_600_500, 3_600_500),
+    ("B6#6", "2013-01-02T05:15#JFK", "arrived", f"{_LABEL}/{6:040}", _MADE_MS, _MADE_MS + 61_000, 61_000),
+]  # fmt: skip
+
+QUALITY_PROFILE = [
+    ("arr_delay", 11, 4, Decimal("36.36"), 7, "-18", "60", True),
+    ("carrier", 11, 0, Decimal("0.00"), 4, "AA", "UA", False),
+    ("carrier_flight", 11, 0, Decimal("0.00"), 9, "AA#3", "UA#2", False),
+    ("day", 11, 0, Decimal("0.00"), 4, "2013-01-01", "2013-01-04", False),
+    ("dep_delay", 11, 2, Decimal("18.18"), 8, "-5", "61", False),
+    ("dest", 11, 0, Decimal("0.00"), 4, "ATL", "MIA", False),
+    ("distance", 11, 0, Decimal("0.00"), 1, "1400", "1400", False),
+    ("origin", 11, 1, Decimal("9.09"), 3, "EWR", "LGA", False),
+    ("speed_mph", 11, 4, Decimal("36.36"), 1, "420.000", "420.000", True),
+    ("status", 11, 0, Decimal("0.00"), 5, "arrived", "scheduled", False),
+    ("tailnum", 11, 1, Decimal("9.09"), 8, "N1", "N9", False),
+]
+
+_FIRST, _LEFT = "2013-01-01", datetime(2013, 1, 1, 6, 16)
+STATUS_HISTORY = [
+    ("AA#3", "2013-01-01T05:15#JFK", 1, "scheduled", _FIRST, None, None, True),
+    ("AA#4", "2013-01-01T05:15#JFK", 1, "scheduled", _FIRST, None, None, True),
+    ("AA#5", "2013-01-01T05:15#JFK", 1, "scheduled", _FIRST, None, None, True),
+    ("UA#1", "2013-01-01T05:15#EWR", 1, "scheduled", _FIRST, None, None, True),
+    ("UA#2", "2013-01-01T05:15#EWR", 1, "scheduled", _FIRST, "2013-01-01T06:16", None, False),
+    ("UA#2", "2013-01-01T05:15#EWR", 2, "departed", "2013-01-01T06:16", "2013-01-01T24:00", _LEFT, False),
+    ("UA#2", "2013-01-01T05:15#EWR", 3, "arrived", "2013-01-01T24:00", None, None, True),
+]  # fmt: skip
+
+WORST_PER_ORIGIN = [
+    ("EWR", 1, "UA#2", "2013-01-01T05:15#EWR", "IAH", 61),
+    ("EWR", 2, "UA#1", "2013-01-01T05:15#EWR", "IAH", 2),
+    ("JFK", 1, "AA#3", "2013-01-04T05:15#JFK", "MIA", 61),
+    ("JFK", 2, "AA#3", "2013-01-01T05:15#JFK", "MIA", 60),
+    ("JFK", 3, "AA#5", "2013-01-01T05:15#JFK", "MIA", 15),
+    ("LGA", 1, "DL#8", "2013-01-02T05:15#LGA", "ATL", -4),
+    (None, 1, "UA#1", "2013-01-04T05:15#None", "IAH", 16),
+]
+
 ANSWERS: dict[str, tuple[dict[str, object], list[tuple[Any, ...]]]] = {
-    "late_flights": ({}, LATE_FLIGHTS),
+    "aircraft_retention": ({}, AIRCRAFT_RETENTION),
     "daily_delays": ({}, DAILY_DELAYS),
+    "flight_funnel": ({}, FLIGHT_FUNNEL),
+    "late_changes": ({}, LATE_CHANGES),
+    "late_flights": ({}, LATE_FLIGHTS),
+    "quality_profile": ({"missing_above": "20.5"}, QUALITY_PROFILE),
     "route_league": ({"min_arrivals": 1}, ROUTE_LEAGUE),
+    "status_history": ({}, STATUS_HISTORY),
+    "worst_per_origin": ({}, WORST_PER_ORIGIN),
 }
 """Query -> (parameters, the rows of its answer)."""

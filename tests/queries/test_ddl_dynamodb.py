@@ -257,10 +257,35 @@ def test_lossy_and_unmapped_attributes_are_said() -> None:
 def test_a_comment_says_the_true_name_and_the_types_and_fits() -> None:
     made = table(seen("Straße", "S"), seen("Straße", "NULL"), seen("x" * 400, "B"))
 
-    assert "'attribute \"Stra\\u005cu00dfe\", seen: NULL, S'" in made.create
+    assert "'attribute \"Stra\\u005cu00dfe\" | NULL since 1970-01-01, S since 1970-01-01'" in made.create
     comments = [unescaped(text) for text in re.findall(r" COMMENT '(.*)'", made.create)]
     assert max(map(len, comments)) <= 255
-    assert any(text.endswith("xxx..., seen: B") for text in comments)
+    assert any(text.endswith("xxx... | B since 1970-01-01") for text in comments)
+
+
+def test_comments_tell_the_type_history_and_the_sensitivity() -> None:
+    day = 24 * 3600 * 1000
+    made = table(
+        seen("mail", "S", 20_000 * day),
+        seen("price", "N.int64", 20_000 * day),
+        seen("price", "N.fraction", 20_100 * day),
+        sensitivity={"mail": "hashed by policy", "pk": "segments hashed by policy"},
+    )
+    text = unescaped(made.create)
+
+    assert '"mail" | S since 2024-10-04 | hashed by policy\'' in text
+    assert '"price" | N.int64 since 2024-10-04, N.fraction since 2025-01-12 | all digits in item\'' in text
+    assert '"pk" | segments hashed by policy | key of type S\'' in text
+    assert "hashed by policy" in unescaped(view_of(made))
+
+
+def test_a_long_history_keeps_the_types_and_the_first_day() -> None:
+    made = table(*(seen("n" * 60, kind, 86_400_000 * at) for at, kind in enumerate(hostile.KINDS)))
+    (shown,) = (column.comment for column in made.view_columns if column.attribute.startswith("nn"))
+
+    assert "first seen 1970-01-01" in shown
+    assert all(kind in shown for kind in hostile.KINDS)
+    assert len(shown) <= 255
 
 
 def test_replacing_drops_first_and_only_when_asked() -> None:

@@ -1,0 +1,123 @@
+"""A pipeline's tables as Hive, Spark, Athena and data catalogues see them: what is known of it, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from ingest.policy import Segments, actions_from, parse_path
+from queries.ddl import Flavour, Generated, Partitions, dynamodb_table, parquet_table
+from queries.ddl.partitions import partitions_of
+
+if TYPE_CHECKING:
+    from pyarrow import Schema
+
+    from dynalake.exports import Export
+    from dynalake.pipeline import Pipeline
+
+DATABASE: Final = "lake"
+"""The Hive database that generated statements name where the configuration says no other."""
+
+_DONE: Final = {"hash": "hashed", "mask": "masked", "drop": "dropped", "keep": "kept"}
+
+
+def hive_name(pipeline: Pipeline) -> str:
+    """What the pipeline's view is called in Hive, which has no hyphens in names."""
+    return pipeline.name.replace("-", "_").lower()
+
+
+def over_lake(
+    pipeline: Pipeline,
+    database: str = DATABASE,
+    *,
+    read_percent: float = 0.5,
+    like: Schema | None = None,
+) -> Generated:
+    """The Hive table over the lake table itself, and its views, from the catalogue and without a scan.
+
+    Args:
+        pipeline: a pipeline that is set up.
+        database: the Hive database.
+        read_percent: the part of the lake table's read capacity that a query may use.
+        like: the schema of a recent export, for exact decimals in the view.
+
+    Raises:
+        DdlError: a name cannot be used in Hive.
+    """
+    types = dict(pipeline.lake_key.attributes)
+    table = dynamodb_table(
+        pipeline.schema_history(),
+        [(part.name, types[part.name], part.role) for part in pipeline.source_table.key],
+        lake_table=pipeline.config.lake_table,
+        region=pipeline.config.lake.region,
+        database=database,
+        table=f"{hive_name(pipeline)}_live",
+        read_percent=read_percent,
+        endpoint=pipeline.config.lake.endpoint_url,
+        sensitivity=sensitivity(pipeline),
+    )
+    return Generated.over(table, hive_name(pipeline), like=like)
+
+
+def over_parquet(
+    pipeline: Pipeline,
+    schema: Schema,
+    location: str,
+    database: str = DATABASE,
+    *,
+    flavour: Flavour = "hive",
+    partitions: Partitions | None = None,
+) -> Generated:
+    """The table over a Parquet export, and the views of the same names as over the lake table.
+
+    Args:
+        pipeline: a pipeline that is set up.
+        schema: the export's Arrow schema.
+        location: the folder that holds the files, as the engine reaches it.
+        database: the database.
+        flavour: whose DDL.
+        partitions: how the export's folders partition it, if they do.
+
+    Raises:
+        DdlError: a name or type cannot be used.
+    """
+    table = parquet_table(
+        schema,
+        location=location,
+        database=database,
+        table=f"{hive_name(pipeline)}_parquet",
+        flavour=flavour,
+        partitions=partitions,
+        observations=pipeline.schema_history(),
+        sensitivity=sensitivity(pipeline),
+    )
+    return Generated.over(table, hive_name(pipeline))
+
+
+def sensitivity(pipeline: Pipeline) -> dict[str, str]:
+    """Attribute -> what the pipeline's policy does to it, in words, for those that it touches."""
+    return told_of_policy(pipeline.config.model_dump()["policy"])
+
+
+def told_of_policy(policy: Mapping[str, Any]) -> dict[str, str]:
+    """Attribute -> what a policy does to it, in words.
+
+    Args:
+        policy: path -> action, as the configuration has it.
+    """
+    said: dict[str, list[str]] = {}
+    for path, action in actions_from(policy).items():
+        attribute, *inside = parse_path(path)
+        if isinstance(action, Segments):
+            done = " and ".join(sorted(_DONE[each] for each in action.actions if each != "keep"))
+            words = f"segments {done}" if done else ""
+        else:
+            words = _DONE[action] if action != "keep" else ""
+        if words:
+            said.setdefault(attribute, []).append(f"{words} at {path}" if inside else words)
+    return {attribute: f"{', '.join(words)} by policy" for attribute, words in said.items()}
+
+
+def export_partitions(pipeline: Pipeline, export: Export, *, explicit: bool) -> Partitions | None:
+    """How the folders of an export partition it; None where they do not."""
+    return partitions_of(export.files, pipeline.schema_history(), explicit=explicit)

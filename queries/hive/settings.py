@@ -1,0 +1,107 @@
+"""Where a HiveServer2 is and how to log in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, get_args
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from queries.ddl.identifiers import object_name
+from queries.errors import EngineError
+
+Auth = Literal["NONE", "NOSASL", "LDAP", "KERBEROS"]
+"""The server's `hive.server2.authentication`."""
+
+DEFAULT_PORT: Final = 10_000
+_URL: Final = "hive://[user@]host[:port][/database][?auth=NONE|NOSASL|LDAP|KERBEROS]"
+
+
+@dataclass(frozen=True, slots=True)
+class HiveSettings:
+    """Where a HiveServer2 is and how to log in.
+
+    Attributes:
+        host: its host.
+        port: its port.
+        auth: how it authenticates.
+        username: who asks; the process's user if None.
+        password: for LDAP; never shown.
+        database: the database that unqualified names mean.
+        kerberos_service_name: the first part of the server's principal, for KERBEROS.
+        configuration: Hive settings for the session, such as `hive.exec.parallel`.
+        connect_timeout_s: how long a connection may take to be made.
+        login_timeout_s: how long each answer of the login may take; some servers start machines first.
+    """
+
+    host: str
+    port: int = DEFAULT_PORT
+    auth: Auth = "NONE"
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    database: str = "default"
+    kerberos_service_name: str = "hive"
+    configuration: Mapping[str, str] = field(default_factory=dict)
+    connect_timeout_s: float = 10.0
+    login_timeout_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        """Refuse what the client would send on unchecked, or fail on in its own words."""
+        object_name(self.database, "database")
+        if self.auth == "LDAP" and not self.password:
+            raise EngineError(
+                f"the server {self.host}:{self.port} wants LDAP, and there is no password: set the environment "
+                "variable that hive.password_env names (DYNALAKE_HIVE_PASSWORD if it names none)"
+            )
+
+    @property
+    def address(self) -> str:
+        """Host and port, for people."""
+        return f"{self.host}:{self.port}"
+
+    def at(self, url: str, password: str | None = None) -> HiveSettings:
+        """These settings with what a URL says instead; see `from_url`."""
+        there, given = from_url(url, password or self.password), urlsplit(url)
+        auth = there.auth if given.query else self.auth
+        return replace(
+            self,
+            host=there.host,
+            port=there.port,
+            auth=auth,
+            username=there.username or self.username,
+            password=(password or self.password) if auth == "LDAP" else None,
+            database=there.database if given.path.strip("/") else self.database,
+        )
+
+
+def from_url(url: str, password: str | None = None) -> HiveSettings:
+    """The settings that `hive://user@host:port/database?auth=LDAP` says.
+
+    Args:
+        url: the URL. A password in it is refused: other users of the machine see the command line.
+        password: for LDAP.
+
+    Raises:
+        EngineError: it is no such URL.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or DEFAULT_PORT
+    except ValueError as error:
+        raise EngineError(f"{url!r} is no address of a server ({error}): write {_URL}") from None
+    asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    auth = asked.pop("auth", "NONE").upper()
+    if parts.scheme != "hive" or not parts.hostname or asked or auth not in get_args(Auth):
+        raise EngineError(f"{url!r} is no address of a server: write {_URL}")
+    if parts.password is not None:
+        raise EngineError(
+            "a password has no place in a URL, where others see it: set DYNALAKE_HIVE_PASSWORD instead"
+        )
+    return HiveSettings(
+        host=parts.hostname,
+        port=port,
+        auth=auth,  # type: ignore[arg-type]  # one of Auth, as was just checked
+        username=unquote(parts.username) if parts.username else None,
+        password=password if auth == "LDAP" else None,
+        database=parts.path.strip("/") or "default",
+    )

@@ -16,6 +16,8 @@ from dynalake.deploy.preflight import Finding, look_at_lake, look_at_source
 from dynalake.deploy.stacks import Stacks
 from dynalake.errors import DeployError
 from dynalake.pipeline import Pipeline
+from ingest.checkpoints import Checkpoints, StreamCheckpoint
+from lake.contract.versions import label_of_stream
 from lake.tables import Step, TableKey
 
 SIDES: Final[tuple[Side, ...]] = ("lake", "source")
@@ -98,10 +100,26 @@ class Deployer:
         return upload(self._account("source").s3(), self._code_bucket, code, region)
 
     def note(self) -> list[Step] | None:
-        """Write down in the lake that the pipeline exists; None where only one account is at hand."""
+        """Write down in the lake that the pipeline exists; None where only one account is at hand.
+
+        Where the source's stream is another than the one noted, a gap is: between the two no change was kept.
+        """
         if self._source is None or self._lake is None:
             return None
-        return self._pipeline.setup()[0]
+        steps = self._pipeline.setup()[0]
+        config = self.deployment.config
+        checkpoints = Checkpoints(self._lake.dynamodb(), config.checkpoint_table, config.lake_table)
+        noted, arn = checkpoints.stream(), self._pipeline.source_table.stream_arn
+        if noted is not None and noted.arn != arn:
+            label = label_of_stream(arn)
+            self._pipeline.health_store.open_gap(
+                f"stream-changed/{label}",
+                "stream changed",
+                f"changes before {label.replace('T', ' ')[:19]} UTC may be lost (the stream was switched off and on)",
+            )
+            checkpoints.note_stream(StreamCheckpoint(arn, self._pipeline.now_ms()))
+            steps.append(Step("the gap between the old stream and the new one", "noted"))
+        return steps
 
     @cached_property
     def _pipeline(self) -> Pipeline:

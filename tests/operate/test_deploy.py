@@ -134,11 +134,44 @@ def test_a_failure_is_undone_and_its_first_cause_said(land: Land) -> None:
     land.write_config(NAME)
 
 
+def test_a_stream_that_was_switched_off_and_on_is_read_and_what_it_lost_is_a_gap(orders: Land) -> None:
+    dynamodb = orders.client("dynamodb", SOURCE)
+    before = dynamodb.describe_table(TableName=NAME)["Table"]["LatestStreamArn"]
+    dynamodb.update_table(TableName=NAME, StreamSpecification={"StreamEnabled": False})
+    dynamodb.update_table(
+        TableName=NAME, StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}
+    )
+    after = dynamodb.describe_table(TableName=NAME)["Table"]["LatestStreamArn"]
+    assert after != before
+    failing = {
+        check["what"]
+        for check in orders.run("doctor", NAME, "--json").document["checks"]
+        if check["verdict"] == "fail"
+    }
+    assert {"mapping", "pipeline is noted"} <= failing
+    answer = orders.deploy(NAME)
+    assert answer.code == 0, answer.err
+    checks = orders.run("doctor", NAME, "--json").document["checks"]
+    assert not {"mapping", "pipeline is noted"} & {
+        check["what"] for check in checks if check["verdict"] == "fail"
+    }
+    orders.put(NAME, {**ROW, "sk": {"N": "77"}})
+    eventually(lambda: "77" in [row["sk"]["N"] for row in orders.rows(lake_table(orders))], orders.aws)
+    kinds = [
+        row["kind"]["S"]
+        for row in orders.rows("dynalake.checkpoints")
+        if row["pipeline"]["S"] == lake_table(orders) and row["entry"]["S"].startswith("gap/")
+    ]
+    assert "stream changed" in kinds
+    dynamodb.delete_item(TableName=NAME, Key={"pk": ROW["pk"], "sk": {"N": "77"}})
+
+
 def test_removed_and_brought_back_the_data_are_kept_and_the_gap_is_known(orders: Land) -> None:
-    eventually(lambda: orders.rows(lake_table(orders)), orders.aws)
+    kept = len(orders.rows(lake_table(orders)))
+    assert kept >= 1
     answer = orders.run("remove", NAME, "--yes", "--json")
     assert answer.code == 0, answer.err
-    assert len(orders.rows(lake_table(orders))) == 1
+    assert len(orders.rows(lake_table(orders))) == kept
     gaps = [row for row in orders.rows("dynalake.checkpoints") if row["entry"]["S"] == "gap/removed"]
     assert len(gaps) == 1
     functions = orders.client("lambda", SOURCE).list_functions()["Functions"]
@@ -150,7 +183,7 @@ def test_removed_and_brought_back_the_data_are_kept_and_the_gap_is_known(orders:
     answer = orders.deploy(NAME)
     assert answer.code == 0, answer.err
     orders.put(NAME, {**ROW, "sk": {"N": "2"}})
-    eventually(lambda: len(orders.rows(lake_table(orders))) == 2, orders.aws)
+    eventually(lambda: len(orders.rows(lake_table(orders))) == kept + 1, orders.aws)
 
 
 def test_removed_with_its_data_nothing_is_left(orders: Land) -> None:

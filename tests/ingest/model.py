@@ -204,7 +204,10 @@ class _Walker:
             self._walk._look_for_shards(set())
             self._listed = True
             return len(readings) != before
-        return self._ask(readings[self._world.random.choice(sorted(readings))])
+        names = sorted(readings)
+        if self._world.random.random() < self._world.neglect:
+            return self._ask(readings[names[0]])
+        return self._ask(readings[self._world.random.choice(names)])
 
     def round(self) -> bool:
         """Look for shards and ask each shard once; whether there was anything to do."""
@@ -243,7 +246,8 @@ class World:
         self._faults = self.random.choice((0.0, 0.03, 0.2))
         self._budgets = self.random.choice(((60.0,), (0.05, 0.3, 60.0), (0.3,)))
         self._zeal: dict[str, float] = {}
-        """How eager each actor is in this run: runs differ, so that rare meetings are common in some."""
+        """How eager each actor is in this run, if it acts at all: runs differ, so that what is rare in one is common
+        in another, and what one actor breaks no other mends."""
         self._hot: set[str] = set()
         """Lake rows whose partition takes no writes at the moment."""
         self.trace: list[str] = []
@@ -261,6 +265,11 @@ class World:
         self._backfilling = False
         self._exports: list[tuple[StubFiles, Export]] = []
         self._ageing = self.random.random() < 0.25
+        self.neglect = self.random.choice((0.0, 0.0, 0.9, 1.0))
+        """How often a worker asks its first shard, and lets the others wait."""
+        self._deletes = 0.35
+        """The share of deletes among the source's writes."""
+        self._specialise()
         self.retries = self.random.choice((0, 2))
         self.pointers = self.random.random() < 0.3
         """Whether the failure destination is a queue, which gets pointers into the stream alone."""
@@ -309,7 +318,7 @@ class World:
 
     def run(self, steps: int) -> None:
         """Live through `steps` steps, then drain and check."""
-        for _ in range(self.random.randint(0, 6)):
+        for _ in range(self.random.randint(0, 8)):
             self._write()
         if self.random.random() < 0.3:  # an export from before the stream was read: it must not be used
             self._take_export()
@@ -322,6 +331,8 @@ class World:
             self._others_left = OTHERS
             self.act()
         self._calm = True
+        for walker in self._walkers if self.random.random() < 0.7 else ():
+            walker.end()
         self._drain()
         self._check_explained()
         self._redrive_and_redeliver()
@@ -361,9 +372,27 @@ class World:
         with suppress(Killed, IngestError, *_AWS_ERRORS):
             step()
 
+    def _specialise(self) -> None:
+        """Some runs are about one danger, and have nobody who would mend by chance what it broke."""
+        kind = self.random.random()
+        if kind > 0.2:
+            return
+        self._faults, self._interleave = 0.0, 0.4
+        self._zeal = dict.fromkeys(
+            ("_operator", "_mend", "_redrive", "_redeliver", "_replace_worker", "_heat_or_cool", "_land"), 0.0
+        )
+        self._zeal |= {"_walk": 4.0, "_write_some": 1.0}
+        if kind < 0.1:  # one shard is read, and the others wait until they are trimmed
+            self._ageing, self.neglect = True, 1.0
+            self._zeal |= {"_a_day_passes": 2.0, "_backfill": 4.0, "_switch_off_and_on": 0.0}
+        else:  # rows from before the stream are deleted while they are backfilled
+            self._ageing, self.neglect, self._deletes = False, 0.0, 0.9
+            self._zeal |= {"_backfill": 8.0}
+
     def _zeal_of(self, actor: str) -> float:
         if actor not in self._zeal:
-            self._zeal[actor] = self.random.choice((0.2, 1.0, 1.0, 4.0))
+            least = 0.3 if actor in ("_write_some", "_walk") else 0.0
+            self._zeal[actor] = self.random.choice((least, 0.3, 1.0, 1.0, 4.0))
         return self._zeal[actor]
 
     def _on_call(self, call: Call) -> Fault | None:
@@ -420,7 +449,7 @@ class World:
     def _write(self) -> None:
         key = self.random.choice(self.keys)
         kind = self.random.random()
-        if kind < 0.35:
+        if kind < self._deletes and not self._calm:
             if self.source_table.get(key) is not None:
                 self.source_table.delete(key, ttl=kind < 0.1)
             return

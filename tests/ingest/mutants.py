@@ -332,8 +332,12 @@ CAUGHT: Final[Mapping[Callable[[Patch], None], int]] = {}
 """A seed of `tests.ingest.model` in which the mutant breaks a promise; `python -m tests.ingest.mutants` finds them."""
 
 
+HARMLESS: Final = (parents_not_first,)
+"""What breaks no promise: the versions hold it alone. (It shows in `test_worker`, where the order itself is tested.)"""
+
+
 def all_mutants() -> list[Callable[[Patch], None]]:
-    """Every mutant of this module, in the order in which they are written."""
+    """Every mutant of this module that must be caught, in the order in which they are written."""
     return [
         found
         for name, found in globals().items()
@@ -341,6 +345,7 @@ def all_mutants() -> list[Callable[[Patch], None]]:
         and getattr(found, "__module__", "") == __name__
         and not name.startswith("_")
         and next(iter(inspect.signature(found).parameters), "") == "patch"
+        and found not in HARMLESS
     ]
 
 
@@ -361,9 +366,12 @@ def _first_seed(mutant: Callable[[Patch], None], most: int) -> int | None:
 
 
 def main() -> None:
-    """Print the table above anew; mutants that no seed up to the limit catches are holes."""
+    """Print the table above anew; mutants that no seed up to the limit catches are holes.
+
+    The arguments: the limit, and the mutants, if not all.
+    """
     most = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    mutants = all_mutants()
+    mutants = [mutant for mutant in all_mutants() if mutant.__name__ in sys.argv[2:] or not sys.argv[2:]]
     with ProcessPoolExecutor() as pool:
         found = pool.map(functools.partial(_first_seed, most=most), mutants)
         for mutant, seed in zip(mutants, found, strict=True):

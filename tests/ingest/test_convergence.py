@@ -13,7 +13,7 @@ import pytest
 from tests.ingest.interleavings import run_chunk
 from tests.ingest.model import run
 
-SEEDS: Final = 2000
+SEEDS: Final = 1500
 CHUNK: Final = 250
 
 
@@ -27,7 +27,17 @@ def test_every_interleaving_ends_in_the_source_s_state(first: int) -> None:
 
 def assert_everything_happened(events: Counter[str]) -> None:
     """A simulator in which nothing happens finds nothing."""
-    for actor in ("write_some", "walk", "redeliver", "backfill", "mend", "operator", "reshape", "land"):
+    for actor in (
+        "write_some",
+        "walk",
+        "redeliver",
+        "redrive",
+        "backfill",
+        "mend",
+        "operator",
+        "reshape",
+        "land",
+    ):
         assert events[actor] > CHUNK / 4, f"{actor}: {events}"
     for actor in ("replace_worker", "a_day_passes", "switch_off_and_on", "heat_or_cool"):
         assert events[actor] > CHUNK / 20, f"{actor}: {events}"

@@ -38,6 +38,7 @@ Identity = tuple[tuple[str, str], ...]
 
 MAX_ITEM_BYTES: Final = 400 * 1024
 _NUMBERS: Final = Context(prec=38)
+_EXACT: Final = Context(prec=1000)
 
 
 class Recorder(Protocol):
@@ -346,6 +347,8 @@ def normal(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _number(text: str) -> str:
     value = Decimal(text)
+    if value.normalize(_EXACT) != value.normalize(_NUMBERS):
+        raise InvalidOperation  # DynamoDB refuses what has more than 38 significant digits
     return "0" if value.is_zero() else format(value.normalize(_NUMBERS), "f")
 
 

@@ -1,5 +1,8 @@
 """What a pipeline is doing, as far as both accounts know, and as far as these credentials may look.
 
+Looking changes nothing, but for one thing: batches that Lambda gave up are noted as a gap, so that no reader after
+this one takes the lake for complete.
+
 What cannot be seen is None, and `unseen` says why: a status that fails because one number is missing is of no use
 at night.
 """
@@ -204,6 +207,12 @@ class Watch:
             self._of_checks(status)
         with _seeing("the quarantine", status):
             status.put_away = self._put_away()
+            if status.put_away.given_up:
+                # Lambda gives up without telling the function: whoever finds it out notes it.
+                self._pipeline.health_store.given_up(
+                    "batches that Lambda gave up are in the quarantine's bucket"
+                )
+                status.health = self._pipeline.health()
         with _seeing("the alarms", status):
             self._of_alarms(status, usage)
         status.cost = monthly(Usage(**usage))

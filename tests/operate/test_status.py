@@ -122,6 +122,7 @@ def test_the_numbers_are_those_of_cloudwatch(gauges: Land) -> None:
     assert found["freshness"]["value"] == 12
     assert found["put_away"] == {"quarantine": 2, "failed": 0, "given_up": 1}
     assert found["alarms"]["quarantine"] == "ALARM"
+    assert "given up" in [gap["kind"] for gap in found["gaps"]], "which Lambda tells nobody"
     assert found["writes"]["used"] == pytest.approx(10)
     assert found["writes"]["share"] == pytest.approx(0.25)
     assert found["tombstones"] == 0
@@ -154,7 +155,7 @@ def test_people_see_what_matters_first_and_within_80_columns(
     answer = gauges.run("status", NAME)
     assert answer.code == 0, answer.err
     lines = [line for line in answer.out.splitlines() if line.strip()]
-    assert lines[0].startswith(f"{NAME}: catching up, with 1 gap(s), ")
+    assert lines[0].startswith(f"{NAME}: catching up, with 2 gap(s), ")
     assert lines[0].endswith("ALARM(S)")
     table = [line for line in lines if not line.startswith("GAP")]
     assert max(map(len, table)) <= 80

@@ -12,9 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from queries.ddl import HiveTable, analyst_view, dynamodb_table, hive_type, parquet_table
+from queries.ddl import (
+    Generated,
+    HiveTable,
+    Partitions,
+    analyst_view,
+    difference,
+    dynamodb_table,
+    hive_type,
+    parquet_table,
+)
 from queries.ddl.identifiers import string_literal
 from queries.named import load_query, parse_query
 from queries.transpile import transpile
@@ -22,6 +32,11 @@ from tests.queries import flights, hostile
 from tests.queries.jvm import java
 
 SCHEMAS = 300
+CHANGES = 60
+HIVE_FUNCTIONS = {
+    "avg", "coalesce", "concat", "count", "datediff", "lead", "length", "max", "min", "posexplode", "replace",
+    "row_number", "substring", "sum", "when", "isnull", "isnotnull",
+}  # fmt: skip
 READ_BACK_EVERY = 5  # a tree is read over a socket, node by node: all are parsed, each fifth is read back
 SEED = 20261
 
@@ -160,6 +175,72 @@ def test_hive_takes_the_tables_over_parquet_and_their_types(hive: Hive) -> None:
         for field in schema:
             text = hive_type(field.type, field.name).replace("`", "")
             assert hive.type_name(text) == text
+
+
+def test_hive_takes_what_changes_a_table(hive: Hive) -> None:
+    rng = random.Random(SEED)
+    taken: set[str] = set()
+    for at in range(CHANGES):
+        observations, keys = hostile.catalogue(rng)
+        early, late = (
+            Generated.over(
+                dynamodb_table(
+                    part, keys, lake_table="dynalake.a.o", region="eu-west-1", database="lake", table="o"
+                ),
+                "orders",
+            )
+            for part in (observations[: rng.randint(0, len(observations))], observations)
+        )
+        fields = list(hostile.arrow_schema(rng))
+        by_day = Partitions(
+            (("day", "string"), ("n", "bigint")), None if at % 2 else ((hostile.name(rng), "1"),)
+        )
+        narrow, wide = (
+            Generated.over(
+                parquet_table(
+                    pa.schema(part),
+                    location=f"s3://b/{len(part)}/",
+                    database="lake",
+                    table="p",
+                    partitions=by_day,
+                    sensitivity={part[-1].name: "masked by policy"},
+                ),
+                "orders",
+            )
+            for part in (fields[:1], fields)
+        )
+        for before, after in ((early, late), (narrow, wide)):
+            for statement in difference(before.state, after, recreate=True).statements:
+                hive.parse(statement)
+                taken.add(
+                    " ".join(
+                        word
+                        for word in statement.split("(")[0].split()
+                        if "`" not in word and "'" not in word
+                    )
+                )
+    assert taken >= {
+        "ALTER TABLE SET TBLPROPERTIES",
+        "ALTER TABLE ADD COLUMNS",
+        "ALTER TABLE SET LOCATION",
+        "ALTER TABLE CHANGE COLUMN string COMMENT",
+        "ALTER TABLE ADD IF NOT EXISTS PARTITION",
+        "MSCK REPAIR TABLE",
+        "CREATE OR REPLACE VIEW",
+        "DROP TABLE IF EXISTS",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(flights.ANSWERS))
+def test_a_shipped_query_uses_functions_that_hive_has(name: str, hive: Hive) -> None:
+    """The parser takes any name; these are in Hive's manual (LanguageManual UDF, WindowingAndAnalytics) since 2.3."""
+    tree = hive.parse(transpile(load_query(name), "hive", flights.ANSWERS[name][0]))
+    used = {
+        node.getChild(0).getText().lower()
+        for node in walk(tree)
+        if node.getText() in ("TOK_FUNCTION", "TOK_FUNCTIONDI", "TOK_FUNCTIONSTAR")
+    }
+    assert used - {word for word in used if word.startswith("tok_")} <= HIVE_FUNCTIONS
 
 
 @pytest.mark.parametrize("name", sorted(flights.ANSWERS))

@@ -328,7 +328,31 @@ def shard_finished_at_an_empty_answer(patch: Patch) -> None:
     patch.setattr(Walk, "_step", hasty)
 
 
-CAUGHT: Final[Mapping[Callable[[Patch], None], int]] = {}
+CAUGHT: Final[Mapping[Callable[[Patch], None], int]] = {
+    no_condition: 0,
+    last_write_wins_by_second: 0,
+    not_older_instead_of_newer: 0,
+    real_deletes: 0,
+    backfill_overwrites: 0,
+    backfill_that_is_newest: 0,
+    repair_reads_the_source_first: 352,
+    repair_without_condition: 0,
+    repair_without_revision: 0,
+    repair_keeps_rows_gone_from_the_source: 84,
+    repair_trusts_the_old_image: 0,
+    highest_failed_reported: 506,
+    nothing_failed_reported: 20,
+    first_change_of_a_key_wins: 13,
+    throttled_is_taken_for_stale: 31,
+    quarantine_without_gap: 0,
+    checkpoint_before_apply: 90,
+    parents_forgotten: 103,
+    another_stream_in_silence: 84,
+    expired_iterator_starts_at_the_end: 5,
+    sequence_numbers_not_padded: 0,
+    backfill_closes_what_it_does_not_cover: 59,
+    shard_finished_at_an_empty_answer: 0,
+}
 """A seed of `tests.ingest.model` in which the mutant breaks a promise; `python -m tests.ingest.mutants` finds them."""
 
 

@@ -112,6 +112,7 @@ def test_parents_are_read_to_their_end_before_their_children() -> None:
     last = {shard: index for index, (shard, _) in enumerate(run.order)}
     first = {shard: index for index, (shard, _) in reversed(list(enumerate(run.order)))}
     assert {shard.id for shard in grandchildren} <= first.keys()
+    assert last.keys() == parents.keys(), "no shard is passed over"
     for shard, parent in parents.items():
         if parent is not None:
             assert last[parent] < first[shard]

@@ -394,7 +394,7 @@ class Redrive:
         self, queues: Sequence[tuple[Shelf, int]], covers_all: bool, began: int, report: RedriveReport
     ) -> None:
         if report.left:
-            self._health.given_up(f"{report.left} documents could not be redriven")
+            self._health.given_up(f"{_documents(report.left)} could not be redriven")
         report.gap_stays = self._why_not_closed(queues, covers_all, report)
         if not report.gap_stays:
             report.gaps_closed = self._health.close_gaps("redrive", began)
@@ -412,9 +412,9 @@ class Redrive:
         if not gaps:
             return ""
         if report.left:
-            return f"{report.left} documents could not be settled"
+            return f"{_documents(report.left)} could not be settled"
         if report.unknown:
-            return f"{report.unknown} documents do not say which rows they are of: only a repair can close it"
+            return f"of {_documents(report.unknown)} it is not known which rows they are of: only a repair can close it"
         if not covers_all:
             return "this was one place of several: a redrive without --from looks at all of them"
         found_at = min(gap.found_at for gap in gaps)
@@ -431,6 +431,10 @@ class Redrive:
         return ""
 
 
+def _documents(count: int) -> str:
+    return f"{count:,} document{'' if count == 1 else 's'}"
+
+
 def _known(wanted: Wanted | None) -> Any:
     return None if wanted is None else wanted.known
 
@@ -444,7 +448,7 @@ def _may_be_older(mended: Mended) -> bool:
 
 
 def _tell(report: RedriveReport, stored: Stored, why: str) -> None:
-    log.warning("a document was left: %s", why, extra={"document": stored.name})
+    log.info("a document was left: %s", why, extra={"document": stored.name})
     if len(report.problems) < PROBLEMS_KEPT:
         report.problems.append(Problem(stored.name, why))
 

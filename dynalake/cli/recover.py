@@ -54,7 +54,9 @@ def redrive(
         return
     documents = job.count()
     cost = job.estimate(documents, "one for each document; a batch that was given up may hold more")
-    screen.say(f"redrive of {documents:,} documents in {', '.join(job.places)}: {cost.sentence()}")
+    for place in job.places:
+        screen.say(f"looking in {place}")
+    screen.say(f"redrive of about {documents:,} documents: {cost.sentence()}")
     with screen.progress("redrive", documents or None) as bar:
 
         def show(done: RedriveReport) -> None:
@@ -147,7 +149,9 @@ def _survey(screen: Screen, name: str, job: Redriving) -> None:
             "found": dataclasses.asdict(found),
         }
     )
-    screen.say(f"{found.documents:,} documents in {', '.join(job.places)}: {cost.sentence()}")
+    for place in job.places:
+        screen.say(f"looked in {place}")
+    screen.say(f"{found.documents:,} documents: {cost.sentence()}")
     if found.foreign:
         screen.say(f"{found.foreign:,} are of other pipelines")
     _show_problems(screen, found.problems)

@@ -107,7 +107,7 @@ def test_a_dry_run_changes_nothing_and_tells_the_cost(config: Path, capsys: Capt
     assert found["documents"] == 2
     assert found["rows"] + found["unseen"] == 2
     code, out, _ = command(capsys, "redrive", "orders", "--dry-run", "--config", config)
-    assert "2 documents in" in out
+    assert "2 documents: about" in out
     assert "capacity units" in out
     assert pipeline.health_store.gaps()
 

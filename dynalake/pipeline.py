@@ -436,14 +436,16 @@ class Pipeline:
 
     def _table(self, account: Account, name: str) -> Table:
         """A live table as parity and checks read it."""
-        from dynalake.jobs.parity import Table, scanned_lines
+        from dynalake.jobs.parity import Table, raw_lines
 
+        segments = segments_for(self.source_table.approximate_bytes)
+        limit = self.limit(self.config.max_rcu)
         return Table(
             account.dynamodb(),
             name,
             account.s3(),
             lambda segments: self._scan(account, name, segments),
-            lambda: scanned_lines(self._scan(account, name)),
+            lambda: raw_lines(account.dynamodb(), name, segments=segments, limit=limit),
         )
 
     def check_job(

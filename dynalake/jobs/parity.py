@@ -17,8 +17,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+import msgspec
 from botocore.exceptions import ClientError
 
 from dynalake.errors import UserError
@@ -33,6 +34,7 @@ from ingest.walk import Pacing, Walk
 from ingest.wire import from_boto3, to_boto3
 from lake.contract.exports import Files, Folder, open_export, read_data
 from lake.contract.rows import DELETED, Item
+from lake.pages import RawScan
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -267,6 +269,20 @@ def scanned_lines(scan: Scan) -> Iterator[list[bytes]]:
     """The items of a scan, as pages of lines."""
     for page in scan.pages():
         yield [json.dumps(item, ensure_ascii=False).encode("utf-8", "surrogatepass") for item in page.items]
+
+
+def raw_lines(
+    dynamodb: DynamoDBClient, table: str, *, segments: int, limit: CapacityLimit | None = None
+) -> Iterator[list[bytes]]:
+    """The rows of a scan as DynamoDB sent them, as pages of lines; botocore does not parse them.
+
+    Raises:
+        SnapshotError: the table cannot be scanned.
+    """
+    split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+    for page in RawScan(dynamodb, table, segments=segments, limit=limit).pages():
+        # A Raw is read like bytes: it is a view of its page.
+        yield cast("list[bytes]", split(b"[" + bytes(page.rows.text) + b"]"))
 
 
 def exported_lines(files: Files, where: str) -> Iterator[list[bytes]]:

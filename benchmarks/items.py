@@ -32,19 +32,19 @@ _WORDS: Final = tuple(
 )
 
 
-def shapes(seed: int = 20261124, *, wrangled: bool = False) -> Sequence[bytes]:
-    """The shapes: lines that hold the mark where a row's own digits come.
+def shapes(seed: int = 20261124, *, wrangled: bool = False) -> Sequence[Sequence[bytes]]:
+    """The shapes: lines in pieces, between which a row's own digits come.
 
     Args:
         seed: for other shapes.
         wrangled: whether to leave out what awswrangler refuses: second types, sets of binaries.
     """
     chance = random.Random(seed)
-    return [_line(_row(chance, wrangled)) for _ in range(SHAPES)]
+    return [_line(_row(chance, wrangled)).split(_MARK.encode()) for _ in range(SHAPES)]
 
 
 def lines(
-    count: int, first: int = 0, late: bool = True, ready: Sequence[bytes] | None = None
+    count: int, first: int = 0, late: bool = True, ready: Sequence[Sequence[bytes]] | None = None
 ) -> Iterator[bytes]:
     """Rows as lines of DynamoDB JSON, one after another.
 
@@ -54,7 +54,7 @@ def lines(
         late: whether the last one has an attribute that no other has.
         ready: the shapes, if they are at hand.
     """
-    made = [shape.split(_MARK.encode()) for shape in (ready or shapes())]
+    made = ready or shapes()
     last = first + count - 1
     for number in range(first, first + count):
         line = (b"%09d" % number).join(made[number * 2654435761 % SHAPES])

@@ -4,8 +4,9 @@
     export        `lake.exports` and `lake.snapshot`: the data files of an S3 export, checksums verified, likewise
     awswrangler   `awswrangler.dynamodb.read_items` over the same client and pages, to a pandas frame in memory
     boto3         a scan with boto3, its TypeDeserializer, a pandas frame in memory
-    floor         DuckDB alone, told every attribute and type beforehand: the unpacked lines split and every value
-                  extracted as text, and nothing kept
+    refresh       `lake.publish`: 1,000 changes into the snapshot that `pages` made, its spare being there
+    floor         DuckDB alone, told every attribute and type beforehand: lines split and every value extracted as
+                  text, nothing checked and nothing kept; `floor of export` unpacks the export's files for it
 
 Every contender runs in a process of its own; what counts is its CPU time, all threads and the kernel's share, from
 the first byte to the result, without imports. The client is boto3's own, with a stand-in where it would send the
@@ -31,7 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,10 +47,14 @@ PAGE_ROWS: Final = 1300
 
 EXPORT_ROWS: Final = 100_000
 SLOW_ROWS: Final = 20_000
+REFRESHED: Final = 1000
+"""Changes of a refresh."""
+
 OURS: Final = ("pages", "export")
 PEERS: Final = ("awswrangler", "boto3")
-CONTENDERS: Final = (*OURS, "floor", *PEERS)
-WRANGLER: Final = "awswrangler==3.17.1"
+FLOORS: Final = {"pages": "floor", "export": "floor of export"}
+CONTENDERS: Final = (*PEERS, *FLOORS.values(), "export", "pages")
+WRANGLER: Final = "requirements/wrangler.txt"
 
 
 # What is read
@@ -183,27 +188,70 @@ def _build(out: Path, rows: Any) -> int:
 def run_floor(folder: Path, _: Path) -> Callable[[], int]:
     import duckdb
 
-    from lake.decode import _from_columns
+    from lake.decode import METADATA, _from_columns
     from lake.discover import discover, prepare
     from lake.parts import Part
 
-    path = folder / "lines.json"
-    con = duckdb.connect(config={"memory_limit": "1GiB"})
+    packed = tuple(sorted(folder.rglob("*.json.gz")))
+    files = packed or (folder / "lines.json",)
+    wrapper, packing = ("Item", "gzip") if packed else (None, "uncompressed")
+    con = duckdb.connect(config={"memory_limit": "1GiB", "threads": max(1, (os.cpu_count() or 2) - 1)})
     prepare(con)
-    found = discover(
-        con,
-        f"(SELECT json AS line FROM read_json_objects('{path}', format = 'newline_delimited') LIMIT 5000)",
-        KEY,
-    )
-    own = {name: ("S" if name == "_lake_version" else "N", "") for name in ("_lake_version", "_lake_at")}
-    values, source = _from_columns(found, Part(0, (path,), 0, 0, "lines"), own)
+    line = f"json_extract(json, '/{wrapper}')" if wrapper else "json"
+    read = f"read_json_objects('{files[0]}', format = 'newline_delimited')"
+    found = discover(con, f"(SELECT {line} AS line FROM {read} LIMIT 5000)", KEY)
+    values, source = _from_columns(found, Part(0, files, 0, 0, "lines", wrapper), METADATA)
     counts = ", ".join(f"count({value})" for value in values.values())
+    source = source.replace("compression = 'uncompressed'", f"compression = '{packing}'")
     con.execute("SET preserve_insertion_order = false")
 
     def turn() -> int:
         return int(con.execute(f"SELECT count(*), {counts} FROM {source}").fetchall()[0][0])
 
     return turn
+
+
+def run_refresh(_: Path, out: Path) -> Callable[[], int]:
+    from lake.open import open_lake
+    from lake.publish import refresh_snapshot
+    from lake.snapshot import SnapshotAbout
+
+    about = SnapshotAbout(TABLE, "orders", "", True, (), "a benchmark", 1_767_225_600_000)
+    with open_lake(out) as lake:
+        (rows,) = lake.sql("SELECT count(*) FROM orders").fetchall()[0]
+
+    ready = shapes()
+    brought = {turn: changes(rows, turn, ready) for turn in (1, 2, 3)}
+
+    def refresh(turn: int) -> None:
+        refresh_snapshot(out, "orders", [brought[turn]], lambda: about)
+
+    def turn() -> int:
+        refresh(3)
+        with open_lake(out) as lake:
+            changed, now = lake.sql(
+                "SELECT count(*) FILTER (status = 'TURN 3'), count(*) FROM orders"
+            ).fetchall()[0]
+        if changed != REFRESHED or now != rows + 3 * REFRESHED // 10:
+            raise SystemExit(f"the refresh left {changed} changed rows of {now}")
+        return REFRESHED
+
+    refresh(1)  # makes the spare
+    refresh(2)
+    return turn
+
+
+def changes(rows: int, turn: int, ready: Sequence[Sequence[bytes]]) -> list[bytes]:
+    """Changes of rows all over the table, a tenth of them new rows, newer than what was before."""
+    changed = []
+    for number in range(REFRESHED):
+        fresh = number % 10 == 0
+        which = rows + turn * REFRESHED + number if fresh else number * (rows // REFRESHED)
+        row = json.loads(next(lines(1, which, late=False, ready=ready)))
+        row["status"] = {"S": f"TURN {turn}"}
+        row["_lake_version"]["S"] = row["_lake_version"]["S"][:-30] + f"{turn}".rjust(30, "9")
+        changed.append(json.dumps({"NewImage": row}, ensure_ascii=False).encode())
+    return changed
 
 
 def run_awswrangler(folder: Path, _: Path) -> Callable[[], int]:
@@ -244,7 +292,7 @@ def child(contender: str, folder: Path, out: Path) -> None:
     """One turn; prints rows, CPU seconds, wall seconds and the process's peak memory."""
     turn = {
         "pages": run_pages, "export": run_export, "floor": run_floor, "awswrangler": run_awswrangler,
-        "boto3": run_boto3,
+        "boto3": run_boto3, "floor of export": run_floor, "refresh": run_refresh,
     }[contender](folder, out)  # fmt: skip
     wall, cpu = time.perf_counter(), time.process_time()
     rows = turn()
@@ -278,10 +326,8 @@ def wrangler_python() -> Path:
     if not (place / "installed").exists():
         print("installing awswrangler into .venv-awswrangler (once)", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-        subprocess.run(
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", WRANGLER],
-            check=True,
-        )
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--require-hashes", "--requirement", WRANGLER], check=True)
         (place / "installed").touch()
     return python.absolute()
 
@@ -333,10 +379,12 @@ def measure(rows: int, memory_rows: int, rounds: int) -> dict[str, Any]:
         turns: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
         for _ in range(rounds):
             for name, done in turns.items():
-                done.append(ask(theirs if name in PEERS else ours, name, folder / name, out))
                 out.unlink(missing_ok=True)
-        for name in CONTENDERS:
-            shutil.rmtree(folder / name)
+                place = folder / ("export" if name == FLOORS["export"] else name)
+                done.append(ask(theirs if name in PEERS else ours, name, place, out))
+        refresh = ask(ours, "refresh", folder, out)  # of the snapshot that the last turn made
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         peaks = {}
         if memory_rows:
             for name, make in (("pages", make_pages_of), ("export", make_export)):
@@ -347,12 +395,16 @@ def measure(rows: int, memory_rows: int, rounds: int) -> dict[str, Any]:
     speeds = {
         name: statistics.median(turn["rows"] / turn["cpu_s"] for turn in done) for name, done in turns.items()
     }
-    figures = {
+    to_floor = {name: round(speeds[name] / speeds[floor], 2) for name, floor in FLOORS.items()}
+    figures: dict[str, Any] = {
         "ratio_pages": round(speeds["pages"] / speeds["awswrangler"], 1),
         "ratio_export": round(speeds["export"] / speeds["awswrangler"], 1),
-        "ratio_floor": round(min(speeds["pages"], speeds["export"]) / speeds["floor"], 2),
-        "ratio_floor_pages": round(speeds["pages"] / speeds["floor"], 2),
-        "ratio_floor_export": round(speeds["export"] / speeds["floor"], 2),
+        "ratio_floor": min(to_floor.values()),
+        "ratio_floor_each": to_floor,
+        "refresh_ratio": round(
+            refresh["cpu_s"] / statistics.median(turn["cpu_s"] for turn in turns["pages"]), 4
+        ),
+        "refresh": refresh,
         "rows_per_cpu_second": {name: round(speed) for name, speed in speeds.items()},
         "peak_gib": {name: round(max(t["peak_gib"] for t in done), 2) for name, done in turns.items()},
         "wall_s": {
@@ -404,6 +456,7 @@ def main() -> None:
             f"{name:14}{found['rows'][name]:>12,}{speed:>20,}{speed / speeds['awswrangler']:>16.1f}"
             f"{speed / speeds['floor']:>14.2f}{found['peak_gib'][name]:>10.2f}"
         )
+    print(f"refresh: {found['refresh_ratio']:.2%} of the CPU time of a full build")
     for name, turn in found.get("memory_run", {}).items():
         print(f"{name}: {turn['rows']:,} rows in {turn['wall_s']:,.0f} s, at most {turn['peak_gib']:.2f} GiB")
     print(

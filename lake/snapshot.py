@@ -15,6 +15,7 @@ changes under the one rule (`lake.contract.versions`), and this module is its tr
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -190,7 +191,12 @@ class _Build:
         try:
             self._con = duckdb.connect(
                 str(place.file),
-                config={"memory_limit": memory_limit, "temp_directory": str(place.work / "spill")},
+                config={
+                    "memory_limit": memory_limit,
+                    "temp_directory": str(place.work / "spill"),
+                    # One is left to whoever brings the rows; more threads than processors cost all of them time.
+                    "threads": max(1, (os.cpu_count() or 2) - 1),
+                },
             )
         except duckdb.Error as error:
             raise SnapshotError(f"the snapshot cannot be written: {error}") from error

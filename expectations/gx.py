@@ -20,12 +20,11 @@ def load() -> Any:
         CheckError: it is not installed.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    hidden = "pyspark" not in sys.modules
+    spark = sys.modules.get("pyspark")
     try:
-        if hidden:
-            # It would import Spark where that is installed, for frames that nobody here has; and Spark ends the
-            # process where it takes it for its own tests (pyspark.sql.connect.utils.check_dependencies).
-            sys.modules["pyspark"] = None  # type: ignore[assignment]
+        # It would import Spark where that is installed, for frames that nobody here has; and Spark ends the process
+        # where it takes it for its own tests (pyspark.sql.connect.utils.check_dependencies).
+        sys.modules["pyspark"] = None  # type: ignore[assignment]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module: ModuleType = importlib.import_module("great_expectations")
@@ -36,7 +35,9 @@ def load() -> Any:
             "the checks need Great Expectations: install it with `pip install 'dynalake[checks]'`"
         ) from None
     finally:
-        if hidden:
+        if spark is None:
             del sys.modules["pyspark"]
+        else:
+            sys.modules["pyspark"] = spark
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     return module

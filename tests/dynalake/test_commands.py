@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 import dynalake
 from dynalake.cli.app import app
+from dynalake.screen import when
+from ingest.checkpoints import StreamCheckpoint
 from lake import open_lake
 from tests.dynalake.accounts import command, make_source, open_pipeline, put, write_config
 
@@ -251,6 +254,22 @@ def test_a_snapshot_with_a_gap_says_so(config: Path, tmp_path: Path, capsys: Cap
     with open_lake(lake) as opened:
         assert not opened.freshness("orders").complete
         assert "INCOMPLETE" in repr(opened)
+
+
+def test_a_stream_that_nobody_read_for_a_day_names_the_moments_and_the_remedy(
+    config: Path, capsys: Capture
+) -> None:
+    command(capsys, "setup", "orders", "--config", config)
+    checkpoints = open_pipeline(config).checkpoints()
+    noted = checkpoints.stream()
+    assert noted is not None
+    long_ago = noted.noted_at - 30 * 3600 * 1000
+    checkpoints.note_stream(StreamCheckpoint(noted.arn, long_ago))
+    code, out, _ = command(capsys, "run", "orders", "--until-caught-up", "--config", config)
+    assert code == 0
+    since = when(long_ago)[:16]
+    said = rf"changes between {since}.* and .* may be lost .*: run `dynalake repair orders`"
+    assert re.search(said, " ".join(out.split())), out
 
 
 def test_init_writes_a_configuration_that_setup_reads(tmp_path: Path, aws: None, capsys: Capture) -> None:

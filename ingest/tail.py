@@ -13,7 +13,7 @@ versions.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -107,6 +107,12 @@ class Tail:
         with self._lock:
             self._take(records)
             self._passed[shard_id] = records[-1]["dynamodb"]["SequenceNumber"]
+
+    def on_listed(self, shard_ids: Collection[str], asked: float) -> None:
+        """Nothing to do."""
+
+    def on_empty(self, shard_id: str, asked: float) -> None:
+        """Nothing to do."""
 
     def on_trimmed(self, shard_id: str, after: str | None, why: str) -> None:
         """Refuse to go on: a copy with a hole is no copy."""

@@ -76,6 +76,14 @@ class Listener(Protocol):
         """
         ...
 
+    def on_listed(self, shard_ids: Collection[str], asked: float) -> None:
+        """The stream lists these shards; it was asked at `asked`, monotonic seconds."""
+        ...
+
+    def on_empty(self, shard_id: str, asked: float) -> None:
+        """A shard that was asked at `asked`, monotonic seconds, had no record to give."""
+        ...
+
     def on_trimmed(self, shard_id: str, after: str | None, why: str) -> None:
         """Records of a shard after `after` were trimmed before they were read."""
         ...
@@ -197,6 +205,7 @@ class Walk:
 
     def _look_for_shards(self, busy: Collection[str]) -> None:
         """Take up what can be read now, and give up what is gone; a shard being asked will find out itself."""
+        asked = self._monotonic()
         try:
             shards = self._reader.shards()
         except StreamBusyError as error:
@@ -207,6 +216,7 @@ class Walk:
             reading = self._readings.pop(shard_id)
             self._listener.on_trimmed(shard_id, reading.after, "the shard is no longer listed")
             self._finish(shard_id)
+        self._listener.on_listed(shards.keys() | self._readings.keys(), asked)
         for shard in readable(shards, self._finished):
             self._readings.setdefault(shard.id, Reading(shard.id))
 
@@ -253,6 +263,7 @@ class Walk:
             reading.pause_s, reading.empties, reading.quiet_since = self._pacing.least_s, 0, None
             reading.due = self._monotonic() + reading.pause_s
         else:
+            self._listener.on_empty(reading.shard_id, asked)
             reading.asked = asked
             reading.empties += 1
             reading.quiet_since = self._monotonic() if reading.quiet_since is None else reading.quiet_since

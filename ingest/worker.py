@@ -11,6 +11,9 @@ Why no change is passed over, case by case:
   shard still holds; when a shard that was not read to its end is no longer listed; when the stream is another
   than the one noted; and when nobody read the stream (the heartbeat of `health`, at first the set-up's note)
   for longer than the stream keeps a record: whole shards may have come and gone in that time.
+- A shard that never gave a record has no position, and reading it from its beginning would pass over what was
+  trimmed there in silence. So it is written down, before the heartbeat, with the moment up to which nothing of it
+  was unread: at first that of the last list of shards without it, later that of its last answer.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -40,6 +43,13 @@ LAGS_KEPT: Final = 10_000
 
 HEARTBEAT_S: Final = 30.0
 """Between two notes that the stream is attended."""
+
+
+NOTE_S: Final = 300.0
+"""Between two notes that a shard which never had a record was asked: so much too early may a gap be noted."""
+
+LISTED_S: Final = 120.0
+"""A list of shards that is older says nothing of now."""
 
 
 @dataclass(slots=True)
@@ -107,6 +117,12 @@ class Worker:
         self._saved_at: dict[str, float] = {}
         self._read_until: dict[str, int] = {}
         """Up to when a shard's changes were delivered, epoch milliseconds, for the words of a gap."""
+        self._unread: dict[str, int] = {}
+        """Of the shards without a position: up to when nothing of theirs was unread, epoch milliseconds."""
+        self._noted: dict[str, int] = {}
+        """What of that is written down."""
+        self._begun: set[str] = set()
+        self._listed_at = 0
         self._said: State | None = None
         self._said_at = 0.0
         self._attended_at = 0
@@ -120,16 +136,7 @@ class Worker:
             QuarantineError: a record that must be put away could not be.
         """
         self._attend()
-        saved = self._checkpoints.shards(self._reader.label)
-        self._read_until.update({shard: checkpoint.at for shard, checkpoint in saved.items()})
-        self._walk.resume(
-            positions={
-                shard: checkpoint.sequence_number
-                for shard, checkpoint in saved.items()
-                if not checkpoint.finished
-            },
-            finished={shard for shard, checkpoint in saved.items() if checkpoint.finished},
-        )
+        self._resume()
         try:
             self._report.caught_up = self._walk.run(stop, until_caught_up)
         finally:
@@ -138,9 +145,42 @@ class Worker:
         self._tell_health()
         return self._report
 
+    def _resume(self) -> None:
+        """Go on from the checkpoints; a shard without a position is taken up when its parents are read."""
+        saved = self._checkpoints.shards(self._reader.label)
+        self._read_until.update({shard: checkpoint.at for shard, checkpoint in saved.items()})
+        positions = {
+            shard: checkpoint.sequence_number
+            for shard, checkpoint in saved.items()
+            if not checkpoint.finished and checkpoint.sequence_number is not None
+        }
+        finished = {shard for shard, checkpoint in saved.items() if checkpoint.finished}
+        self._begun |= positions.keys()
+        self._unread.update({shard: saved[shard].at for shard in saved.keys() - positions.keys() - finished})
+        self._noted.update(self._unread)
+        self._walk.resume(positions, finished)
+
+    def on_listed(self, shard_ids: Collection[str], asked: float) -> None:
+        """Watch the shards that have no position yet: a new one came after the last look."""
+        for shard_id in set(self._unread) - set(shard_ids):
+            self.on_trimmed(shard_id, None, "the shard is no longer listed")
+            self.on_finished(shard_id)
+        for shard_id in set(shard_ids) - self._begun - self._walk.finished:
+            self._unread.setdefault(shard_id, self._listed_at)
+        self._listed_at = self._when(asked)
+
+    def on_empty(self, shard_id: str, asked: float) -> None:
+        """Remember that up to then nothing of the shard was unread."""
+        if shard_id in self._unread:
+            self._note_unread(shard_id)
+            self._unread[shard_id] = self._when(asked)
+
     def on_records(self, shard_id: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Deliver, and move the shard's checkpoint now and then."""
+        self._note_unread(shard_id)
         reports = self._delivery.deliver(shard_id, records)
+        self._begun.add(shard_id)
+        self._unread.pop(shard_id, None)
         self._passed[shard_id] = records[-1]["dynamodb"]["SequenceNumber"]
         created = records[-1]["dynamodb"].get("ApproximateCreationDateTime")
         with self._lock:
@@ -164,11 +204,13 @@ class Worker:
             "trimmed",
             self._lost_between(since, f"in the shard {shard_id} after {after or 'its beginning'}: {why}"),
         )
+        self._unread[shard_id] = self._now_ms()  # it is read from its beginning now
 
     def on_finished(self, shard_id: str) -> None:
         """Write down that the shard needs no more reading."""
         self._save(shard_id, finished=True)
         self._passed.pop(shard_id, None)
+        self._unread.pop(shard_id, None)
 
     def on_state(self, *, caught_up: bool) -> None:
         """Write the state down when it changes, and as a heartbeat."""
@@ -190,15 +232,17 @@ class Worker:
                     "be lost (the stream was switched off and on)",
                 )
             self._checkpoints.note_stream(StreamCheckpoint(self._reader.arn, now))
-            self._attended_at = now
+            self._attended_at = self._listed_at = now
             return
-        self._attended_at = self._attended(noted)
-        self._note_absence()
+        self._attended_at = self._listed_at = self._attended(noted)
+        if self._note_absence():
+            self._listed_at = self._attended_at
 
-    def _note_absence(self) -> None:
+    def _note_absence(self) -> bool:
         """Note a gap where the stream may have lost records since it was last attended; a laptop may have slept."""
         attended, now = self._attended_at, self._now_ms()
-        if now - attended > RETENTION_S * 1000:
+        absent = now - attended > RETENTION_S * 1000
+        if absent:
             self._gap(
                 f"unattended/{attended}",
                 "trimmed",
@@ -209,6 +253,29 @@ class Worker:
                 ),
             )
         self._attended_at = now
+        return absent
+
+    def _note_unread(self, shard_id: str) -> None:
+        """Note a gap where a shard without a position may have lost records since it was last asked."""
+        since = self._unread.get(shard_id)
+        if since is not None and self._now_ms() - since > RETENTION_S * 1000:
+            self._gap(
+                f"unread/{shard_id}/{since}",
+                "trimmed",
+                self._lost_between(since, f"in the shard {shard_id}, which was not read for so long"),
+            )
+
+    def _note_shards(self) -> None:
+        """Write down the shards without a position, so that whoever comes next knows since when they wait."""
+        for shard_id, at in list(self._unread.items()):
+            noted = self._noted.get(shard_id)
+            if shard_id not in self._passed and (noted is None or at - noted >= NOTE_S * 1000):
+                self._checkpoints.save_shard(self._reader.label, shard_id, ShardCheckpoint(None, False, at))
+                self._noted[shard_id] = at
+
+    def _when(self, monotonic: float) -> int:
+        """A moment of the monotonic clock, epoch milliseconds."""
+        return self._now_ms() - round((self._monotonic() - monotonic) * 1000)
 
     def _attended(self, noted: StreamCheckpoint) -> int:
         return max(noted.noted_at, _read_up_to(self._health.health()))
@@ -226,7 +293,14 @@ class Worker:
         self._saved_at[shard_id] = self._monotonic()
 
     def _tell_health(self) -> None:
+        """Say the state, which means too that every shard was attended.
+
+        So the shards are written down before, and nothing is said while the list of shards cannot be had.
+        """
         self._note_absence()
+        self._note_shards()
+        if self._now_ms() - self._listed_at > LISTED_S * 1000:
+            return
         self._said = "caught up" if self._report.caught_up else "catching up"
         self._said_at = self._monotonic()
         self._health.say(self._said, self._report.newest_source_at)

@@ -14,7 +14,7 @@ import math
 import random
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -253,6 +253,12 @@ class _Keys:
                 lines.append(json.dumps(from_boto3(body["Keys"])).encode() + b"\n")
         with self._lock:
             self._spool.writelines(lines)
+
+    def on_listed(self, shard_ids: Collection[str], asked: float) -> None:
+        """Nothing to do."""
+
+    def on_empty(self, shard_id: str, asked: float) -> None:
+        """Nothing to do."""
 
     def on_trimmed(self, shard_id: str, after: str | None, why: str) -> None:  # noqa: ARG002
         if after is not None:

@@ -190,11 +190,7 @@ class _Walker:
 
     def start(self) -> None:
         self._worker._attend()
-        saved = self._world.checkpoints.shards(self._worker._reader.label)
-        self._walk.resume(
-            {shard: each.sequence_number for shard, each in saved.items() if not each.finished},
-            {shard for shard, each in saved.items() if each.finished},
-        )
+        self._worker._resume()
 
     def step(self) -> bool:
         """Look for shards or ask one shard once; whether there was anything to do."""

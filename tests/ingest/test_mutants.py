@@ -5,6 +5,7 @@ When the simulator changes, its runs do; `python -m tests.ingest.mutants` finds 
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -104,6 +105,9 @@ ALONE: Final[Mapping[Mutant, Callable[[], None]]] = {
     ),
     mutants.first_change_of_a_key_wins: test_handler.test_a_batch_is_applied_and_counted,
     mutants.absence_in_silence: test_worker.test_a_stream_that_nobody_read_for_a_day_is_a_gap,
+    mutants.unread_shard_in_silence: functools.partial(
+        test_worker.test_a_shard_that_nobody_asked_for_a_day_is_a_gap_though_others_were_read, False
+    ),
     mutants.another_stream_in_silence: test_worker.test_a_stream_that_was_switched_off_and_on_is_a_gap,
     mutants.parents_forgotten: test_worker.test_parents_are_read_to_their_end_before_their_children,
     mutants.highest_failed_reported: partial(

@@ -273,6 +273,35 @@ def test_a_stream_that_nobody_read_for_a_day_is_a_gap() -> None:
     )
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_shard_that_nobody_asked_for_a_day_is_a_gap_though_others_were_read(asked: bool) -> None:
+    """It never gave a record, so it has no position, and reading what is left of it would look like all."""
+    run = Run(shards=2)
+    served, other = run.stream.shards
+    worker = run.worker()
+    worker._attend()
+    worker._resume()
+    for _ in range(5):
+        worker.on_listed([served, other], time.monotonic())
+        worker.on_empty(served, time.monotonic())
+        if asked:
+            worker.on_empty(other, time.monotonic())
+        worker._tell_health()
+        run.side.clock.sleep(6 * 3600)
+    following = run.worker()
+    following._attend()
+    following._resume()
+    following.on_listed([served, other], time.monotonic())
+    following.on_empty(served, time.monotonic())
+    following.on_empty(other, time.monotonic())
+    found = gaps(run)
+    if asked:
+        assert not found
+        return
+    ((_, detail),) = found
+    assert f"in the shard {other}, which was not read for so long" in detail
+
+
 def test_a_worker_that_was_away_for_less_than_a_day_finds_no_gap() -> None:
     run = Run()
     run.put("a")
@@ -482,7 +511,8 @@ def test_what_cannot_be_put_away_holds_the_shard() -> None:
     run.side.place.full = True
     with pytest.raises(Exception, match="full"):
         run.drain()
-    assert run.side.checkpoints.shards(run.stream.label) == {}
+    held = run.side.checkpoints.shards(run.stream.label).values()
+    assert all(each.sequence_number is None and not each.finished for each in held)
     run.side.place.full = False
     run.side.dynamodb.hook = lambda _: None
     run.drain()

@@ -89,9 +89,9 @@ def test_the_command(
     pipeline: Pipeline, arn: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = time.time_ns() // 1_000_000
-    export = incremental_export(
-        arn, [(key("x"), row("x"), None)], from_ms=now - HOUR_MS, to_ms=now - 1000
-    ).save(tmp_path / "a")
+    export = incremental_export(arn, [(key("x"), row("x"), None)], from_ms=now - HOUR_MS, to_ms=now).save(
+        tmp_path / "a"
+    )
     at = (
         "refresh",
         "orders",
@@ -101,7 +101,8 @@ def test_the_command(
         tmp_path / "dynalake.toml",
         "--json",
     )
-    code, printed, _ = command(capsys, *at, "--source", f"export:{export}")
+    code, printed, said = command(capsys, *at, "--source", f"export:{export}")
+    assert code == 0, said
     assert (code, json.loads(printed)["source"], json.loads(printed)["rows"]) == (0, "export", 9)
     for wrong in ("export:", "nonsense"):
         code, _, said = command(capsys, *at, "--source", wrong)

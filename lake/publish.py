@@ -265,7 +265,11 @@ def _in_use(file: Path) -> bool:
                     return True
         with file.open("r+b") as opened:
             fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
+            # A reader who has opened it and not locked it yet would see what is never published if this run is
+            # killed. A write lease is granted only while nobody else has the file open (fcntl(2), F_SETLEASE).
+            fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except (ImportError, AttributeError, OSError):
         return True
     return False
 

@@ -8,6 +8,12 @@ Why nothing is missed: at `start`, every open shard gets an iterator at its end;
 the table when the scan begins. A shard that appears later is a child of one of those, so it is read from its
 beginning, after its parent's end. Reading a record twice, or one that the scan saw, is harmless: rows carry
 versions.
+
+What was trimmed before it was read cannot be had again, and then the tail refuses to go on. The stream itself says so
+of a shard that has a position. A shard that never gave a record has none: reading it from its beginning would pass
+over what was trimmed there in silence. So it is known of each such shard up to when nothing of it was unread, and
+longer ago than the stream keeps a record is too long. A child may wait so long for a busy parent, a process may be
+held or its host asleep.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ingest.errors import TrimmedError
-from ingest.shards import StreamReader
+from ingest.shards import RETENTION_S, StreamReader
 from ingest.walk import Pacing, Walk
 from lake.contract.positions import StreamPositions
 
@@ -56,6 +62,12 @@ class Tail:
         self._monotonic, self._now_ms = monotonic, now_ms
         self._passed: dict[str, str | None] = {}
         self._as_of = now_ms()
+        self._unread: dict[str, int] = {}
+        """Of the shards that gave no record yet: up to when nothing of theirs was unread, epoch milliseconds."""
+        self._empty_at: dict[str, int] = {}
+        """When a shard last had nothing to give, epoch milliseconds."""
+        self._newest: dict[str, int] = {}
+        """When a shard's last record was written, epoch milliseconds: its children's came later."""
         self._walk = Walk(reader, self, monotonic, pacing)
         if since is None:
             self._walk.begin_at_end()
@@ -64,6 +76,8 @@ class Tail:
             self._passed |= since.after
             # A finished shard that is no longer listed will never be asked for again.
             self._walk.resume(since.after, set(since.finished & reader.shards().keys()))
+        self._begun = {shard_id for shard_id, number in self._passed.items() if number is not None}
+        self._listed_at = self._as_of
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._to_the_end = threading.Event()
@@ -104,31 +118,75 @@ class Tail:
 
     def on_records(self, shard_id: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Hand the records on."""
+        self._refuse_late(shard_id, self._unread.get(shard_id))
+        self._begun.add(shard_id)
+        self._unread.pop(shard_id, None)
+        created = records[-1]["dynamodb"].get("ApproximateCreationDateTime")
+        if created is not None:
+            self._newest[shard_id] = int(created.timestamp() * 1000)
         with self._lock:
+            self._empty_at.pop(shard_id, None)
             self._take(records)
             self._passed[shard_id] = records[-1]["dynamodb"]["SequenceNumber"]
 
     def on_listed(self, shard_ids: Collection[str], asked: float) -> None:
-        """Nothing to do."""
+        """Watch the shards that gave no record yet: a new one came after the last look."""
+        if self._now_ms() - self._listed_at > RETENTION_S * 1000:
+            raise TrimmedError(
+                "nobody looked for new shards of the stream in more than 24 hours, and it keeps a record for 24"
+            )
+        for shard_id in set(self._unread) - set(shard_ids):
+            self.on_trimmed(shard_id, None, "the shard is no longer listed")
+        for shard_id in set(shard_ids) - self._begun - self._walk.finished:
+            self._unread.setdefault(shard_id, self._listed_at)
+        self._listed_at = self._when(asked)
 
     def on_empty(self, shard_id: str, asked: float) -> None:
-        """Nothing to do."""
+        """Remember that up to then nothing of the shard was unread."""
+        at = self._when(asked)
+        if shard_id not in self._begun:
+            self._refuse_late(shard_id, self._unread.get(shard_id))
+            self._unread[shard_id] = at
+        with self._lock:
+            self._empty_at[shard_id] = at
 
     def on_trimmed(self, shard_id: str, after: str | None, why: str) -> None:
         """Refuse to go on: a copy with a hole is no copy."""
-        raise TrimmedError(f"the shard {shard_id} was trimmed after {after}: {why}")
+        raise TrimmedError(f"the shard {shard_id} was trimmed after {after or 'its beginning'}: {why}")
 
     def on_finished(self, shard_id: str) -> None:
         """Forget how far it was: it is finished."""
+        self._unread.pop(shard_id, None)
+        ended = self._newest.pop(shard_id, 0)
+        for child in self._walk.children(shard_id):
+            if child in self._unread:
+                self._unread[child] = max(self._unread[child], ended)
         with self._lock:
             self._passed.pop(shard_id, None)
+            self._empty_at.pop(shard_id, None)
 
     def on_state(self, *, caught_up: bool) -> None:
         """Note up to when everything that was written has been taken."""
         if caught_up:
-            age_s = max(0.0, self._monotonic() - self._walk.read_until)
             with self._lock:
-                self._as_of = max(self._as_of, self._now_ms() - round(age_s * 1000))
+                read_until = min(self._empty_at.values(), default=self._listed_at)
+                self._as_of = max(self._as_of, read_until)
+
+    def _refuse_late(self, shard_id: str, since: int | None) -> None:
+        """Refuse to go on where the shard may have lost records before it was asked.
+
+        Raises:
+            TrimmedError: it may have.
+        """
+        if since is not None and self._now_ms() - since > RETENTION_S * 1000:
+            raise TrimmedError(
+                f"the shard {shard_id} was not read for {(self._now_ms() - since) // 3_600_000} hours, and the "
+                "stream keeps a record for 24"
+            )
+
+    def _when(self, monotonic: float) -> int:
+        """A moment of the monotonic clock, epoch milliseconds."""
+        return self._now_ms() - max(0, round((self._monotonic() - monotonic) * 1000))
 
     def _run(self) -> None:
         try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from ingest.errors import ExpiredIteratorError, StoppedError, StreamBusyError, TrimmedError
-from ingest.shards import StartingPoint, StreamReader, readable
+from ingest.shards import Shard, StartingPoint, StreamReader, readable
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +51,11 @@ class Reading:
         shard_id: the shard.
         after: the sequence number after which to go on; None for the starting point.
         iterator: the iterator to go on with, if there is one.
-        asked: when the last request was sent that found nothing, monotonic seconds; None if none did.
     """
 
     shard_id: str
     after: str | None = None
     iterator: str | None = None
-    asked: float | None = None
     due: float = 0.0
     pause_s: float = 0.0
     empties: int = 0
@@ -125,6 +123,7 @@ class Walk:
         self._readings: dict[str, Reading] = {}
         self._finished: set[str] = set()
         self._listed = False
+        self._shards: Mapping[str, Shard] = {}
 
     def resume(self, positions: Mapping[str, str | None], finished: set[str]) -> None:
         """Go on from known positions: shard id -> the last sequence number passed."""
@@ -136,13 +135,9 @@ class Walk:
         """The shards that need not be read any more."""
         return frozenset(self._finished)
 
-    @property
-    def read_until(self) -> float:
-        """The moment, in monotonic seconds, before which nothing is unread if every shard is at its end."""
-        return min(
-            (reading.asked for reading in list(self._readings.values()) if reading.asked is not None),
-            default=self._monotonic(),
-        )
+    def children(self, shard_id: str) -> list[str]:
+        """The shards that go on with a shard's items, as far as the stream listed them when it was last asked."""
+        return [shard.id for shard in self._shards.values() if shard.parent == shard_id]
 
     def begin_at_end(self) -> None:
         """Pass over everything that is in the stream now; what comes from now on will be found.
@@ -211,7 +206,7 @@ class Walk:
         except StreamBusyError as error:
             log.warning("%s; it is tried again", error)
             return
-        self._listed = True
+        self._listed, self._shards = True, shards
         for shard_id in self._readings.keys() - shards.keys() - set(busy):
             reading = self._readings.pop(shard_id)
             self._listener.on_trimmed(shard_id, reading.after, "the shard is no longer listed")
@@ -264,7 +259,6 @@ class Walk:
             reading.due = self._monotonic() + reading.pause_s
         else:
             self._listener.on_empty(reading.shard_id, asked)
-            reading.asked = asked
             reading.empties += 1
             reading.quiet_since = self._monotonic() if reading.quiet_since is None else reading.quiet_since
             self._pause(reading)

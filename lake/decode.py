@@ -5,17 +5,20 @@ attribute with the type that holds its values. No Python object is made per row 
 
 Two ways in: `typed_select` for lines whose every row was discovered, and `typed_read` for files of which only some
 rows were looked at. The second is twice as fast, as nothing is parsed twice, and gives NULL for whatever does not
-fit its column exactly; `lake.account` then tells whether anything was left behind.
+fit its column exactly; `lake.account` then tells whether anything was left behind. Only an integer that does not fit
+is an error there: DuckDB's reader makes integers of texts itself, which is cheapest, and refuses all others.
 
 DuckDB facts that this module rests on, each tried with 2.0: STRUCT fields and columns ignore case among themselves,
 may not be empty, and are cut at NUL, but match JSON names exactly; an attribute that they do not name is silently
-left out; a cast to BIGINT or DECIMAL rounds; extracting JSON writes it again without spaces.
+left out; a cast to BIGINT or DECIMAL rounds, but the reader refuses to make a BIGINT of "1.7", "1e3", "007" or "+5";
+extracting JSON writes it again without spaces.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,6 +58,9 @@ METADATA: Final[Mapping[str, tuple[str, str]]] = {
 MARKS: Final[Mapping[str, tuple[str, str]]] = {DELETED: ("S", "VARCHAR"), EXPIRES: ("N", "BIGINT")}
 """Those of a tombstone, which a table has only while it is built."""
 
+BLOCK: Final = "_lake_block"
+"""The column that tells which block a row came from, while a table is built."""
+
 _BEGINS: Final[Mapping[str, str]] = dict.fromkeys(("S", "N", "B"), '"') | {"M": "{"}
 
 
@@ -64,9 +70,9 @@ def raw_lines(path: Path) -> str:
 
 
 def raw_rows(part: Part) -> str:
-    """A part's rows as a relation with one column `line`, the JSON of each item, for use in SQL."""
+    """A part's rows as a relation with columns `line`, the JSON of each item, and `_lake_block`, for use in SQL."""
     line = "json" if part.wrapper is None else f"json_extract(json, {literal('/' + part.wrapper)})"
-    return f"(SELECT {line} AS line FROM {_objects(part.files, part.format)})"
+    return f"(SELECT {line} AS line, {_block(part)} FROM {_objects(part.files, part.format)})"
 
 
 def decode_error(error: Exception, spools: Mapping[str, tuple[Path, Sequence[str]]]) -> DecodeError:
@@ -101,23 +107,40 @@ def typed_select(found: Sequence[Found], rows: str, more: str = "") -> str:
 
 
 def typed_lines(found: Sequence[Found], part: Part) -> str:
-    """Like `typed_read`, with the item's JSON as the column `_lake_line`; slower, as everything is parsed twice."""
+    """Like `typed_read`, with the item's JSON as the column `_lake_line`; slower, as everything is parsed twice.
+
+    An integer that does not fit is NULL.
+    """
     own = {**METADATA, **MARKS}
     values, source = _from_lines(found, raw_rows(part), own)
-    return f"SELECT line AS _lake_line, {', '.join(_outputs(found, values, own, exact=False))} FROM {source}"
+    outputs = _outputs(found, values, own, exact=False)
+    return f"SELECT line AS _lake_line, {', '.join(outputs)} FROM {source}"
 
 
 def typed_read(found: Sequence[Found], part: Part) -> str:
-    """The SELECT that reads a part into the columns of `typed_select`, and then `_lake_deleted`, `_lake_expires`.
+    """The SELECT that reads a part into the columns of `typed_select`, `_lake_deleted`, `_lake_expires`, `_lake_block`.
 
-    What does not fit exactly is NULL, and what `found` does not name is left out.
+    What does not fit exactly is NULL, and what `found` does not name is left out; but an integer that does not fit
+    is an error of DuckDB (InvalidInputException).
     """
     own = {**METADATA, **MARKS}
-    if len({name.casefold() for name in _named(found)}) < len(found) + len(own):
+    names = {name.casefold() for name in _named(found)}
+    if len(names) < len(found) + len(own) or _FILE_INDEX in names:
         values, source = _from_lines(found, raw_rows(part), own)
+        outputs, block = _outputs(found, values, own, exact=False), BLOCK
     else:
         values, source = _from_columns(found, part, own)
-    return f"SELECT {', '.join(_outputs(found, values, own, exact=False))} FROM {source}"
+        outputs, block = _outputs(found, values, own, exact=False, direct=True), _block(part, "_lake_j.")
+    return f"SELECT {', '.join([*outputs, block])} FROM {source}"
+
+
+_FILE_INDEX: Final = "file_index"
+"""DuckDB's own column of files that are read together: a file's place in the list, from 0."""
+
+
+def _block(part: Part, prefix: str = "") -> str:
+    numbers = ", ".join(str(block.number) for block in part.blocks)
+    return f"[{numbers}][{prefix}{_FILE_INDEX}::INTEGER + 1] AS {BLOCK}"
 
 
 def _objects(files: Sequence[Path], format_: str) -> str:
@@ -157,15 +180,15 @@ def _from_lines(
             apart.append(f"json_transform({found_there}, {literal(json.dumps(_tags(one)))}) AS v{number}")
             values[name] = f"v{number}"
     transformed = f"json_transform(line, {literal(json.dumps(spec))}) AS j"
-    return values, f"(SELECT {', '.join(['line', transformed, *apart])} FROM {rows})"
+    return values, f"(SELECT *, {', '.join([transformed, *apart])} FROM {rows})"
 
 
 def _from_columns(
     found: Sequence[Found], part: Part, own: Mapping[str, tuple[str, str]]
 ) -> tuple[Mapping[str, str], str]:
     """The attributes' values, and the relation that they are columns of; DuckDB's reader makes them at once."""
-    specs: dict[str, Any] = {one.column.attribute: _tags(one) for one in found}
-    specs |= {name: {tag: "VARCHAR"} for name, (tag, _) in own.items()}
+    specs: dict[str, Any] = {one.column.attribute: _tags(one, direct=True) for one in found}
+    specs |= {name: {tag: kind} for name, (tag, kind) in own.items()}
     prefix = "_lake_j."
     columns = specs
     if part.wrapper is not None:
@@ -197,6 +220,7 @@ def _outputs(
     own: Mapping[str, tuple[str, str]],
     *,
     exact: bool,
+    direct: bool = False,
 ) -> list[str]:
     """The columns' expressions.
 
@@ -205,6 +229,7 @@ def _outputs(
         values: where their values are.
         own: dynalake's own attributes.
         exact: whether it is proved that every value fits its column, so that none needs to be looked at.
+        direct: whether integers were extracted as such, see `_tags`.
     """
     outputs: list[str] = []
     nulls: list[str] = []
@@ -214,7 +239,7 @@ def _outputs(
         main = (
             _whole(tag, value, empty=isinstance(column.type, Empty))
             if isinstance(column.type, Json)
-            else _typed(column.type, value, one.plain, exact)
+            else _typed(column.type, value, _How(one.plain, exact, direct and one.plain))
         )
         outputs.append(f"{main} AS {identifier(column.name)}")
         if column.companion is not None:
@@ -226,7 +251,8 @@ def _outputs(
             nulls.append(f"""CASE WHEN {value}."NULL" = 'true' THEN {literal(column.attribute)} END""")
     for name, (tag, kind) in own.items():
         text = f"{values[name]}.{identifier(tag)}"
-        outputs.append(f"{text if kind == 'VARCHAR' else _number(Int64(), text, True, exact)} AS {name}")
+        how = _How(plain=True, exact=exact, direct=direct)
+        outputs.append(f"{text if kind == 'VARCHAR' else _number(Int64(), text, how)} AS {name}")
     outputs.insert(len(outputs) - len(own) + len(METADATA), f"{_null_names(nulls)} AS {NULLS}")
     return outputs
 
@@ -241,10 +267,16 @@ def _null_names(nulls: Sequence[str]) -> str:
     return f"CASE WHEN coalesce({', '.join(nulls)}) IS NOT NULL THEN {listed} END"
 
 
-def _tags(one: Found) -> dict[str, Any]:
-    """What to extract of an attribute: the tag of its main type as that, others as JSON."""
+def _tags(one: Found, *, direct: bool = False) -> dict[str, Any]:
+    """What to extract of an attribute: the tag of its main type as that, others as JSON.
+
+    Args:
+        one: the attribute.
+        direct: whether integers are to be extracted as such and not as texts, if all of them seen were canonical.
+    """
     kind, tag = one.column.type, majority(one.rows) or "S"
-    spec: dict[str, Any] = {tag: "JSON"} if isinstance(kind, Json) else dict(_spec(kind))
+    direct = direct and one.plain
+    spec: dict[str, Any] = {tag: "JSON"} if isinstance(kind, Json) else dict(_spec(kind, direct))
     spec |= {other: "JSON" for other in one.rows if other not in (tag, "NULL")}
     return spec | ({"NULL": "VARCHAR"} if "NULL" in one.rows else {})
 
@@ -261,13 +293,13 @@ def _whole(tag: str, value: str, *, empty: bool = False) -> str:
     return f"""CASE WHEN {fits} THEN ('{{"{tag}":' || {text}::VARCHAR || '}}')::JSON END"""
 
 
-def _spec(kind: Type) -> Any:
+def _spec(kind: Type, direct: bool) -> Any:
     """The structure to extract: the tag, and beneath it the value."""
     match kind:
         case Text():
             return {"S": "VARCHAR"}
         case Int64() | Decimal38() | NumberText():
-            return {"N": "VARCHAR"}
+            return {"N": _number_spec(kind, direct)}
         case Blob():
             return {"B": "VARCHAR"}
         case Boolean():
@@ -275,20 +307,41 @@ def _spec(kind: Type) -> Any:
         case Json():
             return "JSON"
         case ListOf("L", element):
-            return {"L": [_spec(element)]}
+            return {"L": [_spec(element, direct)]}
+        case ListOf("NS", element):
+            return {"NS": [_number_spec(element, direct)]}
         case ListOf(tag, _):
             return {tag: ["VARCHAR"]}
         case Struct(fields):
-            return {"M": {name: _spec(inner) for name, inner in fields}}
+            return {"M": {name: _spec(inner, direct) for name, inner in fields}}
 
 
-def _typed(kind: Type, value: str, plain: bool, exact: bool, depth: int = 0) -> str:
+def _number_spec(kind: Type, direct: bool) -> str:
+    return "BIGINT" if direct and isinstance(kind, Int64) else "VARCHAR"
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How numbers are taken out of what was extracted.
+
+    Attributes:
+        plain: whether all that were seen are canonical texts.
+        exact: whether it is proved that the type holds each exactly; if not, what it does not hold becomes NULL.
+        direct: whether integers were extracted as such.
+    """
+
+    plain: bool
+    exact: bool
+    direct: bool
+
+
+def _typed(kind: Type, value: str, how: _How, depth: int = 0) -> str:
     """The SQL that takes a value out of what was extracted."""
     match kind:
         case Text():
             return f"{value}.S"
         case Int64() | Decimal38() | NumberText():
-            return _number(kind, f"{value}.N", plain, exact)
+            return _number(kind, f"{value}.N", how)
         case Blob():
             return f"from_base64({value}.B)"
         case Boolean():
@@ -298,33 +351,37 @@ def _typed(kind: Type, value: str, plain: bool, exact: bool, depth: int = 0) -> 
         case Json():
             return f"{value}::JSON"
         case ListOf():
-            return _typed_list(kind, value, plain, exact, depth)
+            return _typed_list(kind, value, how, depth)
         case Struct(fields):
             packed = ", ".join(
-                f"{identifier(name)} := {_typed(inner, f'{value}.M.{identifier(name)}', plain, exact, depth)}"
+                f"{identifier(name)} := {_typed(inner, f'{value}.M.{identifier(name)}', how, depth)}"
                 for name, inner in fields
             )
             return f"CASE WHEN {value}.M IS NOT NULL THEN struct_pack({packed}) END"
 
 
-def _typed_list(kind: ListOf, value: str, plain: bool, exact: bool, depth: int) -> str:
+def _typed_list(kind: ListOf, value: str, how: _How, depth: int) -> str:
     x = f"x{depth}"
     match kind.tag:
         case "SS":
-            return f"{value}.SS"
+            inner = x
         case "BS":
             inner = f"from_base64({x})"
         case "NS":
-            inner = _number(kind.element, x, plain, exact)
+            inner = _number(kind.element, x, how)
         case "L":
-            inner = _typed(kind.element, x, plain, exact, depth + 1)
+            inner = _typed(kind.element, x, how, depth + 1)
+    if inner == x:
+        return f"{value}.{kind.tag}"
     return f"list_transform({value}.{kind.tag}, lambda {x}: {inner})"
 
 
-def _number(kind: Type, text: str, plain: bool, exact: bool) -> str:
+def _number(kind: Type, text: str, how: _How) -> str:
     """A number's cast; where it is not proved that the type holds it exactly, NULL for what it does not hold."""
-    canonical = text if plain else f"_lake_number({text})"
-    if exact:
+    if how.direct and isinstance(kind, Int64):
+        return text
+    canonical = text if how.plain else f"_lake_number({text})"
+    if how.exact:
         return text if isinstance(kind, NumberText) else f"CAST({canonical} AS {duckdb_type(kind)})"
     match kind:
         case NumberText():
@@ -338,6 +395,6 @@ def _number(kind: Type, text: str, plain: bool, exact: bool) -> str:
             fits = f"regexp_full_match({canonical}, '-?[0-9]+{decimals}')"
         case _:
             raise AssertionError(kind)
-    if not plain:
+    if not how.plain:
         fits = f"regexp_full_match({text}, '{NUMBER}') AND {fits}"
     return f"CASE WHEN {fits} THEN {number} END"

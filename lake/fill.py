@@ -1,11 +1,12 @@
 """Fills a snapshot's table from parts, fast: decode with the columns found so far, and look again where they fail.
 
 The columns are found in some rows of the first part. Each part is then read straight into them, and an account
-(`lake.account`) tells whether the columns hold all that was in its bytes. Where they do not, the rows that do not
-fit are looked at, and the columns grow: a new attribute or a companion is added to the table; where a column must
-change its type, the parts that are left are only searched for more of the kind, and the table is filled anew. So
-every attribute of every row is seen, the types are those that a look at all rows would have found, and the second
-look is paid for only where it is needed.
+(`lake.account`) tells whether the columns hold all that was in its bytes. Where they do not, the account of each of
+its blocks tells where: the rows there that do not fit are looked at, and the columns grow. A new attribute or a
+companion is added to the table, and those blocks are read again; where a column must change its type, the parts that
+are left are only searched for more of the kind, and the table is filled anew. So every attribute of every row is
+seen, the types are those that a look at all rows would have found, and the second look is paid for only where it is
+needed.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import duckdb
 from lake.account import account_of_row, account_of_rows, quotes_in
 from lake.contract.catalogue import TAGS
 from lake.contract.rows import DELETED
-from lake.decode import MARKS, METADATA, raw_lines, raw_rows, typed_lines, typed_read, typed_select
+from lake.decode import BLOCK, MARKS, METADATA, raw_lines, raw_rows, typed_lines, typed_read, typed_select
 from lake.discover import Found, look, majority, settle
 from lake.errors import DecodeError
-from lake.parts import Part
+from lake.parts import Block, Part
 from lake.shape import Places, merged, settled
 from lake.types import NULLS, Column, duckdb_type, identifier, literal
 
@@ -32,9 +33,6 @@ SAMPLE_ROWS: Final = 5000
 
 PASSES: Final = 4
 """A table that still does not fit after being filled so often is looked at row by row."""
-
-PART: Final = "_lake_part"
-"""The column that tells which part a row came from, while the table is built."""
 
 _LINES: Final = 64
 """Rows in Python at a time, of those that do not fit: each may have 400 KB."""
@@ -137,7 +135,7 @@ class Filler:
             for name, _ in _columns([one]):
                 self._con.execute(f"ALTER TABLE {self._table} DROP COLUMN {identifier(name)}")
         self._found = tuple(found)
-        for name in (*MARKS, PART):
+        for name in (*MARKS, BLOCK):
             self._con.execute(f"ALTER TABLE {self._table} DROP COLUMN {name}")
 
     def grow(self, rows: str) -> bool:
@@ -166,15 +164,18 @@ class Filler:
         return settle(places, self._key, self._first_seen, self._key_types)
 
     def _create(self) -> None:
-        own = {**METADATA, NULLS: ("", "VARCHAR[]"), **MARKS, PART: ("", "INTEGER")}
+        own = {**METADATA, NULLS: ("", "VARCHAR[]"), **MARKS, BLOCK: ("", "INTEGER")}
         columns = [f"{identifier(name)} {kind}" for name, kind in _columns(self._found)]
         columns += [f"{name} {kind}" for name, (_, kind) in own.items()]
         self._commit()
         self._con.execute(f"CREATE OR REPLACE TABLE {self._table} ({', '.join(columns)})")
-        # In one transaction: each commit would write the last, half full row group to the log, and again later.
-        self._con.execute("BEGIN")
-        self._begun = True
         self.generation += 1
+
+    def _begin(self) -> None:
+        # In one transaction: each commit would write the last, half full row group to the log, and again later.
+        if not self._begun:
+            self._con.execute("BEGIN")
+        self._begun = True
 
     def _commit(self) -> None:
         if self._begun:
@@ -182,28 +183,49 @@ class Filler:
         self._begun = False
 
     def _take(self, part: Part) -> None:
-        if not self._scouting and self._read(part):
+        bad = part.blocks if self._scouting else self._read(part)
+        if not bad:
             return
-        self._learn(self._surprises(part))
-        if not self._scouting and not self._read(part):
-            self._scouting = True
+        # What is deleted in the transaction that wrote it makes DuckDB write everything again.
+        self._commit()
+        again = replace(part, blocks=bad)
+        self._learn(self._surprises(again))
+        if self._scouting:
+            return
+        numbers = ", ".join(str(block.number) for block in bad)
+        self._con.execute(f"DELETE FROM {self._table} WHERE {BLOCK} IN ({numbers})")
+        self._scouting = bool(self._read(again))
 
-    def _read(self, part: Part) -> bool:
-        """Reads a part into the table, and gives whether its columns hold all of it; if not, none of it is there."""
+    def _read(self, part: Part) -> tuple[Block, ...]:
+        """Reads a part into the table; gives the blocks that its columns do not hold all of."""
         con = self._con
-        rows_read = typed_read(self._found, part)
-        con.execute(f"INSERT INTO {self._table} BY NAME SELECT *, {part.number} AS {PART} FROM ({rows_read})")
-        rows, quotes = _one(
-            con,
-            f"""SELECT count(*), {account_of_rows(self._found, part.wrapper)} FROM {self._table}
-            WHERE {PART} = {part.number}""",
-        )
-        if rows != part.rows:
-            raise DecodeError(f"of {part.rows} rows {rows} were read")
-        if quotes != part.quotes:
-            con.execute(f"DELETE FROM {self._table} WHERE {PART} = {part.number}")
-            return False
-        return True
+        self._begin()
+        try:
+            con.execute(f"INSERT INTO {self._table} BY NAME {typed_read(self._found, part)}")
+        except duckdb.InvalidInputException:
+            # An integer that is none, unless it is not JSON at all, which the look at it will tell. The transaction
+            # is lost, but the column must change its type anyway.
+            con.execute("ROLLBACK")
+            self._begun, self._scouting = False, True
+            return part.blocks
+        first, last = part.blocks[0].number, part.blocks[-1].number
+        account = f"""count(*), {account_of_rows(self._found, part.wrapper)} FROM {self._table}
+            WHERE {BLOCK} BETWEEN {first} AND {last}"""
+        if len(part.blocks) == last - first + 1 and _one(con, f"SELECT {account}") == (
+            part.rows,
+            part.quotes,
+        ):
+            return ()
+        each = con.execute(f"SELECT {BLOCK}, {account} GROUP BY {BLOCK}").fetchall()
+        found = {number: (rows, quotes) for number, rows, quotes in each}
+        bad = []
+        for block in part.blocks:
+            rows, quotes = found.get(block.number, (0, 0))
+            if rows != block.rows:
+                raise DecodeError(f"of {block.rows} rows {rows} were read")
+            if quotes != block.quotes:
+                bad.append(block)
+        return tuple(bad)
 
     def _surprises(self, part: Part) -> Places:
         """What is in the rows of a part that do not fit the columns."""
@@ -256,6 +278,7 @@ class Filler:
         self._places = look(self._con, f"({every})")
         self._found = self._settle(self._places)
         self._create()
+        self._begin()
         for part in self._parts:
             marks = ", ".join(
                 f"json_extract_string(line, '/{name}/{tag}')::{kind} AS {name}"

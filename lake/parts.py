@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -24,8 +24,9 @@ PART_BYTES: Final = 128 << 20
 """What is decoded at a time: large enough that a table's row groups (122,880 rows) get full, small enough that
 doing one again costs little."""
 
-ITEM_FILES: Final = 4
-"""DuckDB reads one file of items with one thread, so that a part has several."""
+BLOCK_BYTES: Final = 8 << 20
+"""What is looked at again where something does not fit: small enough that one late attribute costs next to nothing,
+large enough that opening files does not count. DuckDB reads a file of items with one thread, too."""
 
 _SLICE: Final = 1 << 20
 
@@ -51,24 +52,50 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Rows in files.
+class Block:
+    """Rows in one file.
 
     Attributes:
-        number: counts from 0.
-        files: the files.
-        rows: how many rows they hold.
+        number: counts from 0, through all parts.
+        path: the file.
+        rows: how many rows it holds.
         quotes: how many quotation marks, those within texts not counted.
+    """
+
+    number: int
+    path: Path
+    rows: int
+    quotes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Blocks that are decoded together.
+
+    Attributes:
+        blocks: at least one.
         form: see `Chunk`.
         wrapper: see `Chunk`.
     """
 
-    number: int
-    files: tuple[Path, ...]
-    rows: int
-    quotes: int
+    blocks: tuple[Block, ...]
     form: Form
     wrapper: str | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The blocks' files."""
+        return tuple(block.path for block in self.blocks)
+
+    @property
+    def rows(self) -> int:
+        """How many rows its blocks hold."""
+        return sum(block.rows for block in self.blocks)
+
+    @property
+    def quotes(self) -> int:
+        """How many quotation marks; see `Block`."""
+        return sum(block.quotes for block in self.blocks)
 
     @property
     def format(self) -> str:
@@ -121,7 +148,7 @@ def as_chunks(pages: Iterable[Sequence[bytes] | Chunk], source: str) -> Iterator
 
 
 def spool_parts(
-    chunks: Iterable[Chunk], folder: Path, part_bytes: int = PART_BYTES
+    chunks: Iterable[Chunk], folder: Path, part_bytes: int = PART_BYTES, block_bytes: int = BLOCK_BYTES
 ) -> Generator[Part, None, None]:
     """Writes chunks to files and gives each part as soon as it is full; no part is empty.
 
@@ -129,68 +156,69 @@ def spool_parts(
         chunks: rows, all of one form and wrapper.
         folder: where to make the files; it must exist.
         part_bytes: how large a part gets before the next is begun.
+        block_bytes: how large a block gets before the next is begun.
     """
-    number = 0
-    part: _OpenPart | None = None
+    blocks: list[Block] = []
+    size = number = 0
+    block: _OpenBlock | None = None
+    form: Form = "lines"
+    wrapper = None
     try:
         for chunk in chunks:
             if not chunk.rows:
                 continue
-            if part is None:
-                part = _OpenPart(folder, number, chunk.form, chunk.wrapper)
-            part.write(chunk)
-            if part.size >= part_bytes:
-                yield part.finish()
-                part, number = None, number + 1
-        if part is not None:
-            yield part.finish()
-            part = None
+            form, wrapper = chunk.form, chunk.wrapper
+            if block is None:
+                block = _OpenBlock(folder / f"{number:06d}.json", number, form)
+            block.write(chunk)
+            size += len(chunk.text)
+            full = size >= part_bytes
+            if full or block.size >= block_bytes:
+                blocks.append(block.finish())
+                block, number = None, number + 1
+            if full:
+                yield Part(tuple(blocks), form, wrapper)
+                blocks, size = [], 0
+        if block is not None:
+            blocks.append(block.finish())
+            block = None
+        if blocks:
+            yield Part(tuple(blocks), form, wrapper)
     finally:
-        if part is not None:
-            part.close()
+        if block is not None:
+            block.close()
 
 
-class _OpenPart:
-    """A part that is being written."""
+class _OpenBlock:
+    """A block that is being written."""
 
-    def __init__(self, folder: Path, number: int, form: Form, wrapper: str | None) -> None:
-        self._folder, self._number, self._form, self._wrapper = folder, number, form, wrapper
-        self._paths: list[Path] = []
-        self._files: list[BinaryIO] = []
-        self._chunks = self._rows = self._quotes = 0
+    def __init__(self, path: Path, number: int, form: Form) -> None:
+        self._path, self._number, self._form = path, number, form
+        self._file = path.open("wb")
+        self._rows = self._quotes = 0
         self.size = 0
 
     def write(self, chunk: Chunk) -> None:
-        """Puts a chunk into the file whose turn it is."""
-        count = ITEM_FILES if self._form == "items" else 1
-        turn = self._chunks % count
-        fresh = turn == len(self._files)
-        if fresh:
-            self._paths.append(self._folder / f"{self._number:06d}-{turn}.json")
-            self._files.append(self._paths[-1].open("wb"))
-        file = self._files[turn]
+        """Puts a chunk behind what is there."""
         if self._form == "items":
-            file.write(b"[" if fresh else b",")
-        file.write(chunk.text)
+            self._file.write(b"," if self.size else b"[")
+        self._file.write(chunk.text)
         if self._form == "lines" and bytes(chunk.text[-1:]) != b"\n":
-            file.write(b"\n")
-        self._chunks += 1
+            self._file.write(b"\n")
         self._rows += chunk.rows
         self._quotes += structural_quotes(chunk.text)
         self.size += len(chunk.text)
 
-    def finish(self) -> Part:
-        """The part, whose files are whole now."""
+    def finish(self) -> Block:
+        """The block, whose file is whole now."""
         if self._form == "items":
-            for file in self._files:
-                file.write(b"]")
+            self._file.write(b"]")
         self.close()
-        return Part(self._number, tuple(self._paths), self._rows, self._quotes, self._form, self._wrapper)
+        return Block(self._number, self._path, self._rows, self._quotes)
 
     def close(self) -> None:
-        """Lets go of the files."""
-        for file in self._files:
-            file.close()
+        """Lets go of the file."""
+        self._file.close()
 
 
 @contextmanager

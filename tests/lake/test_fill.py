@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lake import fill
-from lake.discover import discover, prepare
+from lake.decode import typed_read
+from lake.discover import Found, discover, prepare
 from lake.encode import encode_batches
 from lake.errors import DecodeError
 from lake.fill import Filler
@@ -41,7 +44,7 @@ def chunks(items: Sequence[Mapping[str, Any]], form: str) -> list[Chunk]:
 
 
 class Filled:
-    """A table filled in parts of so many rows, and what it holds."""
+    """A table filled in parts of so many rows, each row a block, and what it holds."""
 
     def __init__(self, items: Sequence[Mapping[str, Any]], form: str, rows_a_part: int = 1) -> None:
         rows = [lake_row(item) for item in items]
@@ -49,11 +52,10 @@ class Filled:
             prepare(con)
             self.filler = Filler(con, "t", ["pk"], Path(folder), {}, None)
             groups = [rows[n : n + rows_a_part] for n in range(0, len(rows), rows_a_part)]
-            for number, group in enumerate(groups):
-                (part,) = spool_parts(chunks(group, form), Path(folder))
-                self.filler.add(
-                    Part(number, _moved(part, number), part.rows, part.quotes, part.form, part.wrapper)
-                )
+            numbers = itertools.count()
+            for group in groups:
+                (part,) = spool_parts(chunks(group, form), Path(folder), block_bytes=1)
+                self.filler.add(_moved(part, numbers))
             self.filler.finish()
             self.filler.trim()
             columns = [one.column for one in self.filler.found]
@@ -65,8 +67,14 @@ class Filled:
         self.found = {one.column.attribute: one for one in self.filler.found}
 
 
-def _moved(part: Part, number: int) -> tuple[Path, ...]:
-    return tuple(path.rename(path.with_name(f"part {number} {path.name}")) for path in part.files)
+def _moved(part: Part, numbers: Iterator[int]) -> Part:
+    """The part, its blocks numbered on from those of the parts before."""
+    blocks = []
+    for block in part.blocks:
+        number = next(numbers)
+        path = block.path.rename(block.path.with_name(f"block {number}"))
+        blocks.append(replace(block, number=number, path=path))
+    return replace(part, blocks=tuple(blocks))
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
@@ -94,6 +102,29 @@ def test_a_new_attribute_does_not_fill_the_table_anew() -> None:
     filled = Filled([*rows_of({"N": "1"}), {"pk": {"S": "x"}, "late": {"S": "y"}}], "items")
     assert filled.filler.generation == 1
     assert filled.found["late"].column.type == Text()
+
+
+def test_only_the_blocks_that_do_not_fit_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[list[int]] = []
+
+    def noting(found: Sequence[Found], part: Part) -> str:
+        read.append([block.number for block in part.blocks])
+        return typed_read(found, part)
+
+    monkeypatch.setattr(fill, "typed_read", noting)
+    monkeypatch.setattr(fill, "SAMPLE_ROWS", 1)
+    rows = [*rows_of({"N": "1"}, {"N": "2"}), {"pk": {"S": "x"}, "late": {"S": "y"}}, *rows_of({"N": "4"})]
+    rows[3]["pk"] = {"S": "y"}
+    filled = Filled(rows, "items", rows_a_part=4)
+    assert read == [[0, 1, 2, 3], [2]]
+    assert filled.items == by_key(rows)
+
+
+@pytest.mark.parametrize("name", ["file_index", "FILE_INDEX", "filename", "_lake_j"])
+def test_an_attribute_may_be_called_as_what_duckdb_calls_its_own(name: str) -> None:
+    rows: list[Item] = [{"pk": {"S": str(n)}, name: {"N": str(n)}} for n in range(3)]
+    for form in ("items", "wrapped"):
+        assert Filled(rows, form, rows_a_part=2).items == by_key(rows)
 
 
 def test_a_second_type_gets_a_companion_and_the_majority_the_column() -> None:
@@ -207,8 +238,12 @@ def test_parts_keep_every_chunk_and_number_rows_through(tmp_path: Path) -> None:
         folder = tmp_path / form
         folder.mkdir()
         given_ = [Chunk(line, 1, form) for line in [*lines, b'{"pk":5}']]
-        parts = list(spool_parts(given_, folder, part_bytes=60))
+        parts = list(spool_parts(given_, folder, part_bytes=60, block_bytes=30))
         assert len(parts) > 1
+        assert len(parts[0].blocks) > 1
+        assert [block.number for part in parts for block in part.blocks] == list(
+            range(sum(len(part.blocks) for part in parts))
+        )
         assert sum(part.rows for part in parts) == 11
         bad = first_bad_row(parts)
         assert bad is not None

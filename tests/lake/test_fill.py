@@ -120,7 +120,7 @@ def test_only_the_blocks_that_do_not_fit_are_read_again(monkeypatch: pytest.Monk
     assert filled.items == by_key(rows)
 
 
-@pytest.mark.parametrize("name", ["file_index", "FILE_INDEX", "filename", "_lake_j"])
+@pytest.mark.parametrize("name", ["file_index", "FILE_INDEX", "filename"])
 def test_an_attribute_may_be_called_as_what_duckdb_calls_its_own(name: str) -> None:
     rows: list[Item] = [{"pk": {"S": str(n)}, name: {"N": str(n)}} for n in range(3)]
     for form in ("items", "wrapped"):

@@ -6,13 +6,14 @@
     late = dynalake.run("late_flights", minutes=90)  # a named query, as a pandas DataFrame
     late = dynalake.run("late_flights", minutes=90, engine="hive")  # the same one on EMR
     dynalake.check("orders").verdict                # parity, freshness and drift of a pipeline
+    dynalake.export("orders", "orders.tdsx", incremental=True)  # files that other tools read
 
 What a name needs is loaded when the name is first used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
     from dynalake.engines import Engine
     from expectations.history import Check
+    from lake.export import ExportReport, Format
     from lake.open import Lake
 
-__all__ = ["check", "open_lake", "run"]
+__all__ = ["check", "export", "open_lake", "run"]
 
 refuse_shadows(Path(__file__).parent.parent)
 
@@ -106,3 +108,47 @@ def check(pipeline: str, suite: str = "all", *, config: str | Path = "dynalake.t
     path = Path(config)
     opened = open_set_up(pipeline, path)
     return opened.check_job(own=own_file(opened.config.checks, path, pipeline)).run(suites_of(suite))
+
+
+def export(
+    table: str,
+    out: str | Path,
+    *,
+    lake: str | Path = "lake.duckdb",
+    format: Format | None = None,  # noqa: A002
+    incremental: bool = False,
+    flatten: bool = False,
+    dates: bool = False,
+    sort_by: Sequence[str] = (),
+    partition_by: Sequence[str] = (),
+) -> ExportReport:
+    """Write a table of a snapshot to a file, or for Parquet to a folder. Tableau's formats need the extra `tableau`.
+
+    Args:
+        table: the table's name in the snapshot.
+        out: where to; what was there is replaced when the export is whole, and stays if it fails.
+        lake: the snapshot.
+        format: "parquet", "csv", "arrow", "hyper" or "tdsx"; taken from `out`'s suffix if not given, Parquet if it
+            has none.
+        incremental: "hyper" and "tdsx": exchange only the rows that changed since the extract there was written;
+            `.increment` of the report says what was done, and why it was all, if it was.
+        flatten: "csv", "hyper" and "tdsx": a column for each field of a map.
+        dates: "hyper" and "tdsx": text is a date or a time where every row of its column is one, in ISO form.
+        sort_by: columns, with " desc" behind them where wanted.
+        partition_by: "parquet": folders by a column, or by NAME=SQL.
+
+    Raises:
+        lake.errors.SnapshotError: there is no snapshot at this path.
+        lake.errors.ExportError: there is no such table or format, or the target cannot be written.
+    """
+    from lake.export import Layout, export_table, format_of
+
+    path = Path(out)
+    return export_table(
+        Path(lake),
+        table,
+        format or format_of(path),
+        path,
+        layout=Layout(tuple(partition_by), tuple(sort_by), flatten, dates),
+        incremental=incremental,
+    )

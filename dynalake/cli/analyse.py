@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from dynalake.screen import Screen
 
 if TYPE_CHECKING:
     from dynalake.pipeline import Pipeline
+    from lake.export import Increment
     from lake.snapshot import SnapshotReport
 
 
@@ -23,6 +25,7 @@ class Format(StrEnum):
     parquet = "parquet"
     csv = "csv"
     hyper = "hyper"
+    tdsx = "tdsx"
     arrow = "arrow"
 
 
@@ -105,25 +108,38 @@ def export(
         typer.Option(help="Order of rows: a column, with ' desc' behind it; repeatable.", metavar="COLUMN"),
     ] = None,
     flatten: Annotated[
-        bool, typer.Option("--flatten", help="CSV and Hyper: a column for each field of a map.")
+        bool, typer.Option("--flatten", help="CSV and Tableau: a column for each field of a map.")
+    ] = False,
+    dates: Annotated[
+        bool,
+        typer.Option(
+            "--dates", help="Tableau: text is a date or a time where every row of its column is one."
+        ),
+    ] = False,
+    incremental: Annotated[
+        bool,
+        typer.Option(
+            "--incremental", help="Tableau: exchange only the rows that changed since the last time."
+        ),
     ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
-    """Write a table as Parquet, CSV, Arrow or Tableau .hyper, from a snapshot or straight from the lake.
+    """Write a table as Parquet, CSV, Arrow or for Tableau (.hyper, .tdsx), from a snapshot or straight from the lake.
 
     What was at the target is replaced when the export is whole, and stays if it fails; in S3 too, where the lake
-    side's credentials and endpoint are used.
+    side's credentials and endpoint are used. A .tdsx is a .hyper with captions, roles and number formats. With
+    `--incremental` an extract is brought up to date by its rows' versions, and in full where that cannot be.
 
     Examples: `dynalake export orders --out orders.parquet --from lake.duckdb`, `dynalake export orders --out
     s3://bucket/orders/ --partition-by country --partition-by "day=left(ordered_at, 10)" --sort-by "total desc"`,
-    `dynalake export orders --format hyper --flatten --out orders.hyper`
+    `dynalake export orders --format tdsx --dates --incremental --from lake.duckdb --out orders.tdsx`
     """
     from lake.export import Layout, export_table
 
     screen = Screen(as_json=as_json)
     to_s3 = out.startswith("s3://")
-    layout = Layout(tuple(partition_by or ()), tuple(sort_by or ()), flatten)
+    layout = Layout(tuple(partition_by or ()), tuple(sort_by or ()), flatten, dates)
     with tempfile.TemporaryDirectory(prefix="dynalake-") as folder:
         s3 = open_pipeline(name, config).lake_s3() if to_s3 else None
         if lake is None:
@@ -131,7 +147,16 @@ def export(
             _snapshot(screen, open_set_up(name, config), lake)
         with screen.progress(f"exporting {name}") as bar:
             target = out if to_s3 else Path(out)
-            report = export_table(lake, name, format_.value, target, layout=layout, s3=s3, on_progress=bar.at)
+            report = export_table(
+                lake,
+                name,
+                format_.value,
+                target,
+                layout=layout,
+                incremental=incremental,
+                s3=s3,
+                on_progress=bar.at,
+            )
     screen.answer(
         {
             "table": name,
@@ -140,10 +165,22 @@ def export(
             "rows": report.rows,
             "bytes": report.bytes,
             "files": report.files,
+            **({"increment": asdict(report.increment)} if report.increment else {}),
         }
     )
     files = "" if report.files == 1 else f" in {report.files:,} files"
     screen.say(f"{report.path}: {report.rows:,} rows, {report.bytes:,} bytes of {report.format}{files}")
+    if report.increment:
+        screen.say(increment_line(report.increment))
+
+
+def increment_line(increment: Increment) -> str:
+    """How an extract was brought up to date, for people."""
+    if increment.full is not None:
+        return f"written in full: {increment.full}"
+    if not increment.deleted and not increment.inserted:
+        return "nothing has changed since the last time"
+    return f"only what changed: {increment.deleted:,} rows deleted, {increment.inserted:,} inserted"
 
 
 def _snapshot(screen: Screen, pipeline: Pipeline, out: Path, source: str = "scan") -> SnapshotReport:

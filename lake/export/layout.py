@@ -21,12 +21,14 @@ class Layout:
         partition_by: Parquet only: what rows are divided by into folders `name=value`, as Hive, Athena and Spark
             expect them: columns' names, or `name=expression` in DuckDB's SQL, such as `day=left(ordered_at, 10)`.
         sort_by: columns' names, or expressions, each with ` desc` or ` asc` behind it where wanted.
-        flatten: CSV and Hyper only: whether a STRUCT becomes a column for each field, `map.field`, and not JSON text.
+        flatten: CSV and Tableau only: whether a STRUCT becomes a column for each field, `map.field`, and not JSON text.
+        dates: Tableau only: whether text becomes a date or a time where every row of its column is one, in ISO form.
     """
 
     partition_by: tuple[str, ...] = ()
     sort_by: tuple[str, ...] = ()
     flatten: bool = False
+    dates: bool = False
 
 
 def partitions(columns: Sequence[Column], asked: Sequence[str]) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from lake.contract.rows import SOURCE_AT, VERSION, WRITTEN_AT
 from lake.types import (
@@ -29,6 +30,43 @@ def lossless_select(columns: Sequence[Column], table: str) -> str:
     return f"SELECT {', '.join(parts)} FROM _lake.{identifier(table)}"
 
 
+@dataclass(frozen=True, slots=True)
+class FlatColumn:
+    """A column of an export whose readers know no nested types, or one field of a STRUCT.
+
+    Attributes:
+        name: its name, different from every other's also where case is ignored.
+        type: what it holds.
+        value: its SQL.
+        column: the table's column that it comes from.
+        companion: whether it is that column's companion.
+    """
+
+    name: str
+    type: Type
+    value: str
+    column: Column
+    companion: bool
+
+
+def flat_columns(columns: Sequence[Column], *, flatten: bool = False) -> list[FlatColumn]:
+    """Attributes and companions in order, STRUCTs as they are or as a column for each field."""
+    wanted: list[tuple[str, Type, str, Column, bool]] = []
+    for column in columns:
+        for name, kind in with_companions([column]):
+            leaves = [(name, kind, identifier(name))]
+            if flatten:
+                leaves = _leaves(*leaves[0])
+            wanted += [(*leaf, column, name == column.companion) for leaf in leaves]
+    # Two paths may give one name: `a.b` is an attribute's name, too.
+    taken: list[str] = []
+    found = []
+    for name, kind, value, column, companion in wanted:
+        taken += column_names([name], taken).values()
+        found.append(FlatColumn(taken[-1], kind, value, column, companion))
+    return found
+
+
 def flat_select(
     columns: Sequence[Column],
     table: str,
@@ -46,17 +84,18 @@ def flat_select(
         header: makes a column's header from its name.
         flatten: whether STRUCTs become columns `map.field`; a map that is there and empty then looks like none.
     """
-    wanted = [(name, kind, identifier(name)) for name, kind in with_companions(columns)]
-    if flatten:
-        wanted = [leaf for each in wanted for leaf in _leaves(*each)]
-    # Two paths may give one name: `a.b` is an attribute's name, too.
-    taken: list[str] = []
-    parts = []
-    for name, kind, value in wanted:
-        taken += column_names([name], taken).values()
-        shown = json_text(kind, value) if isinstance(kind, ListOf | Struct) else cell(kind, value)
-        parts.append(f"{shown} AS {identifier(header(taken[-1]))}")
+    parts = [
+        f"{flat_value(each, cell)} AS {identifier(header(each.name))}"
+        for each in flat_columns(columns, flatten=flatten)
+    ]
     return f"SELECT {', '.join(parts)} FROM _lake.{identifier(table)}"
+
+
+def flat_value(column: FlatColumn, cell: Callable[[Type, str], str]) -> str:
+    """The SQL of a column's value: JSON text where it is nested, else what `cell` makes of it."""
+    if isinstance(column.type, ListOf | Struct):
+        return json_text(column.type, column.value)
+    return cell(column.type, column.value)
 
 
 def _leaves(name: str, kind: Type, value: str) -> list[tuple[str, Type, str]]:

@@ -112,7 +112,7 @@ def test_maps_are_flattened_where_asked(snapshot: Path, tmp_path: Path) -> None:
     ("format_", "layout", "message"),
     [
         ("csv", Layout(("country",)), "only Parquet"),
-        ("parquet", Layout(flatten=True), "only CSV and Hyper"),
+        ("parquet", Layout(flatten=True), "only CSV and Tableau"),
         ("parquet", Layout(("nope",)), "no column 'nope'"),
         ("parquet", Layout(("total=1",)), "is a column 'total' already"),
         ("parquet", Layout(("m=1", "M=2")), "named twice"),

@@ -1,0 +1,129 @@
+"""An extract for Tableau, in full or by what changed, as a bare .hyper or packaged as a .tdsx."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from lake.export import hyper
+from lake.export.extract import ExtractColumn, extract_columns
+from lake.export.increment import apply_changes, find_changes
+from lake.export.layout import Layout
+from lake.export.target import local_target
+from lake.export.tdsx import pack, unpack
+from lake.export.trail import NoTrailError, Trail, digest, read_trail, trail_of, write_trail
+from lake.open import Lake
+
+TableauFormat = Literal["hyper", "tdsx"]
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """How an extract was brought up to date.
+
+    Attributes:
+        full: why all of it was written; None where only what changed was.
+        deleted: rows deleted from it.
+        inserted: rows inserted into it.
+    """
+
+    full: str | None
+    deleted: int
+    inserted: int
+
+
+def write(lake: Lake, table: str, part: Path, format_: TableauFormat, layout: Layout) -> None:
+    """Writes the whole table to the file `part`.
+
+    Raises:
+        ExportError: a library is not installed, or Hyper refuses the data.
+    """
+    _write(lake, table, part, format_, extract_columns(lake, table, layout), layout)
+
+
+def forget(out: Path) -> None:
+    """Removes what is kept beside an extract that was just written over."""
+    trail_of(out.absolute()).unlink(missing_ok=True)
+
+
+def update(
+    lake: Lake,
+    table: str,
+    out: Path,
+    format_: TableauFormat,
+    layout: Layout,
+) -> Increment:
+    """Brings the extract `out` up to date, by what changed since it was written where that can be told.
+
+    Args:
+        lake: the snapshot.
+        table: the table's name in it.
+        out: the extract; it is written in full where it is missing, or nothing tells what it was made from.
+        format_: "hyper" or "tdsx".
+        layout: as for `write`; there is no order.
+
+    Raises:
+        ExportError: a library is not installed, the target cannot be written, or Hyper refuses the data.
+    """
+    out = out.absolute()
+    columns = extract_columns(lake, table, layout)
+    now = Trail.of(lake, table, columns)
+    with (
+        local_target(trail_of(out), directory=False) as trail_part,
+        local_target(out, directory=False) as part,
+    ):
+        try:
+            increment, replaced = _update(lake, table, out, part, format_, columns, now)
+        except NoTrailError as error:
+            part.unlink(missing_ok=True)
+            _write(lake, table, part, format_, columns, layout)
+            increment, replaced = Increment(str(error), 0, now.rows), 0
+        write_trail(lake, table, trail_part, replace(now, digest=digest(part), replaced=replaced))
+        # The extract is put in place first: between the two it has no trail that fits, and is written in full next.
+    return increment
+
+
+def _update(
+    lake: Lake,
+    table: str,
+    out: Path,
+    part: Path,
+    format_: TableauFormat,
+    columns: list[ExtractColumn],
+    now: Trail,
+) -> tuple[Increment, int]:
+    """Makes the new extract from the old one; gives what was done, and how many rows have been replaced by now."""
+    if not out.exists():
+        raise NoTrailError("there was no extract yet")
+    before = read_trail(out)
+    before.require_same(now)
+    if not before.rows:
+        # Hyper writes to a file without rows each time that it is opened, so its digest tells nothing.
+        raise NoTrailError("the extract there had no rows")
+    changes = find_changes(lake, table, columns, before, trail_of(out))
+    if digest(out, part) != before.digest:
+        raise NoTrailError("the extract there is not the one that its trail belongs to")
+    if changes.gone or changes.come:
+        if format_ == "hyper":
+            apply_changes(lake, table, columns, changes, part)
+        else:
+            with tempfile.TemporaryDirectory(prefix="dynalake-export-") as folder:
+                inner = Path(folder) / "extract.hyper"
+                unpack(part, inner)
+                apply_changes(lake, table, columns, changes, inner)
+                pack(lake, table, columns, inner, part)
+    return Increment(None, changes.gone, changes.come), before.replaced + changes.gone
+
+
+def _write(
+    lake: Lake, table: str, part: Path, format_: TableauFormat, columns: list[ExtractColumn], layout: Layout
+) -> None:
+    if format_ == "hyper":
+        hyper.write(lake, table, part, columns, layout.sort_by)
+        return
+    with tempfile.TemporaryDirectory(prefix="dynalake-export-") as folder:
+        inner = Path(folder) / "extract.hyper"
+        hyper.write(lake, table, inner, columns, layout.sort_by)
+        pack(lake, table, columns, inner, part)

@@ -106,13 +106,17 @@ def typed_select(found: Sequence[Found], rows: str, more: str = "") -> str:
     return f"SELECT {', '.join(outputs)} FROM {source}"
 
 
-def typed_lines(found: Sequence[Found], part: Part) -> str:
+def typed_lines(found: Sequence[Found], rows: str) -> str:
     """Like `typed_read`, with the item's JSON as the column `_lake_line`; slower, as everything is parsed twice.
 
     An integer that does not fit is NULL.
+
+    Args:
+        found: the columns.
+        rows: a relation with a column `line` (JSON), as SQL.
     """
     own = {**METADATA, **MARKS}
-    values, source = _from_lines(found, raw_rows(part), own)
+    values, source = _from_lines(found, rows, own)
     outputs = _outputs(found, values, own, exact=False)
     return f"SELECT line AS _lake_line, {', '.join(outputs)} FROM {source}"
 

@@ -231,7 +231,7 @@ class Filler:
         """What is in the rows of a part that do not fit the columns."""
         path = self._work / "surprises"
         result = self._con.sql(
-            f"""SELECT _lake_line::VARCHAR AS line FROM ({typed_lines(self._found, part)})
+            f"""SELECT _lake_line::VARCHAR AS line FROM ({typed_lines(self._found, raw_rows(part))})
             WHERE ({account_of_row(self._found)}) IS DISTINCT FROM {quotes_in("_lake_line::VARCHAR")}"""
         ).to_arrow_reader(_LINES)
         count = 0

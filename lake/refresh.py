@@ -25,11 +25,12 @@ from typing import Any, Final
 
 import duckdb
 
-from lake.contract.catalogue import Observation
+from lake.account import account_of_row, quotes_in
+from lake.contract.catalogue import TAGS, Observation
 from lake.contract.rows import VERSION
 from lake.contract.versions import ABSENT
 from lake.convert import convert
-from lake.decode import decode_error, raw_lines, typed_select
+from lake.decode import MARKS, decode_error, raw_lines, typed_lines, typed_select
 from lake.discover import Found, majority, prepare
 from lake.errors import ContractError, DecodeError, SnapshotError
 from lake.lines import pick_lines
@@ -37,9 +38,9 @@ from lake.rule import held_rows
 from lake.snapshot import (
     WRAPPERS,
     SnapshotAbout,
+    changed_keys,
     column_row,
     key_texts,
-    row_pointers,
     write_history,
     write_positions,
 )
@@ -62,6 +63,9 @@ from lake.widen import Held, main_tag, widened
 
 _BATCH: Final = 10_000
 """Line numbers in Python at a time."""
+
+_FITS: Final = "_lake_fits"
+"""The column that tells, of a new row, whether the table's columns hold all of it."""
 
 _LARGE_LINE_BYTES: Final = 32 * 1024
 """DuckDB reads a table 2,048 rows at a time; of rows larger than this on average, that is too much to hold."""
@@ -151,7 +155,6 @@ class _Refresh:
         added: tuple[str, ...] = ()
         grown: tuple[str, ...] = ()
         written = removed = new = 0
-        found: tuple[Found, ...] = ()
         if self._count:
             self._load()
             self._hold()
@@ -163,16 +166,24 @@ class _Refresh:
             con.commit()
             kept, written = self._kept()
             (new,) = self._one(f"SELECT count(*) FROM _lake_held WHERE NOT deleted AND turn >= {again}")
+            rows = ""
             if written:
-                lines = f"SELECT json_extract(json, '/NewImage') AS line FROM {raw_lines(kept)}"
-                found = widened(con, self._name, self._held, lines, written, self._key, first_seen)
-                added, grown = self._alter(found)
+                lines = f"(SELECT json_extract(json, '/NewImage') AS line FROM {raw_lines(kept)})"
+                large = kept.stat().st_size > written * _LARGE_LINE_BYTES
+                if not large and self._fit(lines):
+                    rows = f"(SELECT * EXCLUDE ({_FITS}, {', '.join(MARKS)}) FROM _lake_new)"
+                else:
+                    found = widened(con, self._name, self._held, lines, written, self._key, first_seen)
+                    added, grown = self._alter(found)
+                    rows = self._decode(found, lines, large=large)
             # Each commit waits for the disk.
             con.begin()
             if written:
-                self._write(found, lines, large=kept.stat().st_size > written * _LARGE_LINE_BYTES)
+                self._count_types(rows, 1)
+                con.execute(f"INSERT INTO {self._name} BY NAME FROM {rows}")
             self._note_columns()
             con.commit()
+            con.execute("DROP TABLE IF EXISTS _lake_new")
         con.begin()
         self._note(about, history, written - removed)
         con.commit()
@@ -201,12 +212,9 @@ class _Refresh:
             f"{_key_part(key_columns[name].type, number)} AS k{number}"
             for number, name in enumerate(self._key)
         ]
-        images = f"""SELECT coalesce(json_extract(json, '/NewImage'), json_extract(json, '/OldImage')) AS line,
-            json_extract(json, '/NewImage') IS NULL AS removed FROM {raw_lines(self._changes)}"""
         self._con.execute(
             f"""CREATE OR REPLACE TEMP TABLE _lake_changes AS
-            SELECT {key_texts(self._key)}, removed, {", ".join(parts)} FROM (
-                SELECT json_extract_string(line, {row_pointers(self._key)}) AS x, removed FROM ({images}))"""
+            SELECT {key_texts(self._key)}, removed, {", ".join(parts)} FROM {changed_keys(self._changes, self._key)}"""
         )
         loaded, bad = self._one("SELECT count(*), min(rowid) FILTER (key IS NULL) FROM _lake_changes")
         if loaded != self._count:
@@ -324,15 +332,30 @@ class _Refresh:
         con.execute(f"ALTER TABLE _lake._lake_grown RENAME TO {identifier(self._table)}")
         con.execute("RESET preserve_insertion_order")
 
-    def _write(self, found: Sequence[Found], lines: str, *, large: bool) -> None:
-        """Decodes the new rows and adds them; rows that are large on average are decoded twice and not held."""
-        con, rows = self._con, typed_select(found, f"({lines})")
-        if not large:
-            con.execute(f"CREATE OR REPLACE TEMP TABLE _lake_new AS {rows}")
-            rows = "FROM _lake_new"
-        self._count_types(f"({rows})", 1)
-        con.execute(f"INSERT INTO {self._name} BY NAME {rows}")
-        con.execute("DROP TABLE IF EXISTS _lake_new")
+    def _fit(self, lines: str) -> bool:
+        """Decodes the new rows into the columns that there are, as _lake_new; gives whether they hold all of them.
+
+        That is so in most refreshes, and costs a fifth of looking for the types of new rows. Whether anything was
+        left behind is told as in a full build (`lake.account`).
+        """
+        found = [_as_found(one) for one in self._held]
+        rows = typed_lines(found, lines)
+        fits = f"({account_of_row(found)}) IS NOT DISTINCT FROM {quotes_in('_lake_line::VARCHAR')}"
+        self._con.execute(
+            f"""CREATE OR REPLACE TEMP TABLE _lake_new AS
+            SELECT * EXCLUDE (_lake_line), {fits} AS {_FITS} FROM ({rows})"""
+        )
+        unsettled = [f"{identifier(one.column.name)} IS NULL" for one in self._held if not one.main]
+        (fit,) = self._one(f"SELECT bool_and({' AND '.join([_FITS, *unsettled])}) FROM _lake_new")
+        return bool(fit)
+
+    def _decode(self, found: Sequence[Found], lines: str, *, large: bool) -> str:
+        """The new rows as a relation, in SQL; rows that are large on average are decoded twice and not held."""
+        rows = typed_select(found, lines)
+        if large:
+            return f"({rows})"
+        self._con.execute(f"CREATE OR REPLACE TEMP TABLE _lake_new AS {rows}")
+        return "_lake_new"
 
     def _count_types(self, rows: str, sign: int) -> None:
         """Adds rows to, or takes them from, what is told of how many rows hold which type."""
@@ -343,16 +366,14 @@ class _Refresh:
             f"""histogram(regexp_extract({identifier(one.column.companion or "")}::VARCHAR, '^."([A-Z]+)"', 1))"""
             for one in paired
         ]
-        counts = self._one(f"SELECT {', '.join(wanted)} FROM {rows}")
+        wanted.append(f"list_aggregate(flatten(list({NULLS})), 'histogram')")
+        *counts, nulls = self._one(f"SELECT {', '.join(wanted)} FROM {rows}")
         for one, count in zip(columns, counts, strict=False):
             self._count_type(one.column.attribute, one.main or "", sign * count)
         for one, others in zip(paired, counts[len(columns) :], strict=True):
             for tag, count in (others or {}).items():
                 self._count_type(one.column.attribute, tag, sign * count)
-        nulls = self._con.execute(
-            f"SELECT name, count(*) FROM (SELECT unnest({NULLS}) AS name FROM {rows}) GROUP BY name"
-        )
-        for attribute, count in nulls.fetchall():
+        for attribute, count in (nulls or {}).items():
             self._count_type(attribute, "NULL", sign * count)
 
     def _count_type(self, attribute: str, tag: str, count: int) -> None:
@@ -409,6 +430,13 @@ class _Refresh:
         return tuple(row)
 
 
+def _as_found(one: Held) -> Found:
+    """A column as if it was found so: with each type that it, or its companion, has room for."""
+    others = [tag for tag in TAGS if tag != one.main] if one.column.companion is not None else ["NULL"]
+    main = {one.main: 2} if one.main else {}
+    return Found(one.column, {**main, **dict.fromkeys(others, 1), "NULL": 1}, plain=True)
+
+
 def _now_held(one: Found, before: Held | None) -> Held:
     """The column as it is from now on: the main type is settled when the first value comes that is not NULL."""
     if before is not None and before.main:
@@ -420,7 +448,7 @@ def _now_held(one: Found, before: Held | None) -> Held:
 def _key_part(kind: Type, number: int) -> str:
     """The SQL of a key attribute's value as its column has it; NULL where the column cannot hold it.
 
-    It takes the value from `x`, which `row_pointers` filled. A number that the column does not hold is in no row
+    It takes the value from `x`, which `changed_keys` filled. A number that the column does not hold is in no row
     of the table; a cast would round it, and find another's row.
     """
     s, n, b = (f"x[{3 * number + i}]" for i in (1, 2, 3))

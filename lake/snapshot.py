@@ -340,12 +340,10 @@ class _Build:
         if not changes_read:
             return
         con = self._con
-        images = f"""SELECT coalesce(json_extract(json, '/NewImage'), json_extract(json, '/OldImage')) AS line,
-            json_extract(json, '/NewImage') IS NULL AS removed FROM {raw_lines(self._changes)}"""
         con.execute("SET preserve_insertion_order = true")
         con.execute(
-            f"""INSERT INTO work.seen SELECT {key_texts(self._key)}, removed FROM (
-                SELECT json_extract_string(line, {row_pointers(self._key)}) AS x, removed FROM ({images}))"""
+            f"""INSERT INTO work.seen SELECT {key_texts(self._key)}, removed
+            FROM {changed_keys(self._changes, self._key)}"""
         )
         con.execute("SET preserve_insertion_order = false")
         loaded, bad = _one(con, "SELECT count(*), min(rowid) FILTER (key IS NULL) FROM work.seen")
@@ -478,15 +476,22 @@ def write_positions(con: duckdb.DuckDBPyConnection, table: str, positions: Strea
     )
 
 
-def row_pointers(key: Sequence[str]) -> str:
+def changed_keys(changes: Path, key: Sequence[str]) -> str:
+    """A file of changes as a relation for `key_texts`: columns `x`, and `removed`, whether the row was removed."""
+    written, removed = (f"json_extract_string(json, {_row_pointers(key, wrapper)})" for wrapper in WRAPPERS)
+    return f"""(SELECT CASE WHEN removed THEN {removed} ELSE {written} END AS x, removed FROM (
+        SELECT json, NOT json_exists(json, '/{WRAPPERS[0]}') AS removed FROM {raw_lines(changes)}))"""
+
+
+def _row_pointers(key: Sequence[str], wrapper: str) -> str:
     """Where a row's key, version and tombstone mark are: three pointers a key attribute, then two."""
     names = [name.replace("~", "~0").replace("/", "~1") for name in key]
     wanted = [f"/{name}/{tag}" for name in names for tag in "SNB"] + [f"/{VERSION}/S", f"/{DELETED}/S"]
-    return f"[{', '.join(literal(pointer) for pointer in wanted)}]"
+    return f"[{', '.join(literal(f'/{wrapper}{pointer}') for pointer in wanted)}]"
 
 
 def key_texts(key: Sequence[str]) -> str:
-    """A row's key as one text that equal keys share, its version, and whether it is a tombstone."""
+    """A row's key as one text that equal keys share, its version, and whether it is a tombstone; for `changed_keys`."""
     parts = []
     for i in range(1, 3 * len(key), 3):
         text = f"coalesce('S' || x[{i}], 'N' || _lake_number(x[{i + 1}]), 'B' || x[{i + 2}])"

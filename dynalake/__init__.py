@@ -7,6 +7,7 @@
     late = dynalake.run("late_flights", minutes=90, engine="hive")  # the same one on EMR
     dynalake.check("orders").verdict                # parity, freshness and drift of a pipeline
     dynalake.export("orders", "orders.tdsx", incremental=True)  # files that other tools read
+    dynalake.publish("orders", server="https://tableau.example", project="Finance")
 
 What a name needs is loaded when the name is first used.
 """
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dynalake.engines import Engine
+    from dynalake.jobs.publishing import PublishReport
+    from dynalake.tableau.server import Mode
     from expectations.history import Check
     from lake.export import ExportReport, Format
+    from lake.export.tableau import TableauFormat
     from lake.open import Lake
 
-__all__ = ["check", "export", "open_lake", "run"]
+__all__ = ["check", "export", "open_lake", "publish", "run"]
 
 refuse_shadows(Path(__file__).parent.parent)
 
@@ -151,4 +155,61 @@ def export(
         path,
         layout=Layout(tuple(partition_by), tuple(sort_by), flatten, dates),
         incremental=incremental,
+    )
+
+
+def publish(
+    table: str,
+    *,
+    server: str,
+    project: str,
+    site: str = "",
+    name: str | None = None,
+    lake: str | Path = "lake.duckdb",
+    mode: Mode = "overwrite",
+    format: TableauFormat = "tdsx",  # noqa: A002
+    incremental: bool = False,
+    flatten: bool = False,
+    dates: bool = False,
+) -> PublishReport:
+    """Publish a table of a snapshot to Tableau Server or Tableau Cloud. Needs the extra `tableau`.
+
+    The personal access token comes from the environment: TABLEAU_TOKEN_NAME and TABLEAU_TOKEN_VALUE.
+
+    Args:
+        table: the table's name in the snapshot.
+        server: the server's address, https.
+        project: the project's name, or its path from the top (`Finance/Orders`).
+        site: the site's name as its address has it; "" is the default site of a server.
+        name: the data source's name; the table's if not given.
+        lake: the snapshot.
+        mode: "overwrite" what is there (or make it), "create" it where there is none, or "append" the rows to it
+            ("hyper" only).
+        format: "tdsx", with captions, roles and number formats, or the bare "hyper".
+        incremental: exchange only the rows that changed since this was published there from this snapshot;
+            `.increment` of the report says what was done, and why it was all, if it was.
+        flatten: a column for each field of a map.
+        dates: text is a date or a time where every row of its column is one, in ISO form.
+
+    Raises:
+        dynalake.errors.PublishError: there is no token, the server cannot be reached or trusted, refuses, or has no
+            such project.
+        lake.errors.SnapshotError: there is no snapshot at this path.
+        lake.errors.ExportError: there is no such table, or its extract cannot be made.
+    """
+    import os
+
+    from dynalake.jobs.publishing import Destination, publish_table
+    from dynalake.tableau.token import token_from
+    from lake.export import Layout
+
+    return publish_table(
+        Path(lake),
+        table,
+        Destination(server, project, site, name),
+        token_from(os.environ),
+        mode=mode,
+        format=format,
+        incremental=incremental,
+        layout=Layout(flatten=flatten, dates=dates),
     )

@@ -3,7 +3,8 @@
 UserError
 ├── ConfigError      dynalake.toml is missing, not TOML, or says something that cannot be
 ├── AccountError     a side's credentials are missing, refused, or of another account
-└── DeployError      a stack cannot be made, changed or taken away
+├── DeployError      a stack cannot be made, changed or taken away
+└── PublishError     Tableau cannot be reached, refuses, or has not what was named
 """
 
 
@@ -21,3 +22,7 @@ class AccountError(UserError):
 
 class DeployError(UserError):
     """A stack cannot be made, changed or taken away."""
+
+
+class PublishError(UserError):
+    """Tableau cannot be reached, refuses, or has not what was named."""

@@ -56,7 +56,7 @@ def snapshot(
     """
     screen = Screen(as_json=as_json)
     pipeline = open_set_up(name, config)
-    report = _snapshot(screen, pipeline, out, source)
+    report = make_snapshot(screen, pipeline, out, source)
     health = pipeline.health()
     screen.answer(
         {
@@ -144,7 +144,7 @@ def export(
         s3 = open_pipeline(name, config).lake_s3() if to_s3 else None
         if lake is None:
             lake = Path(folder) / "lake.duckdb"
-            _snapshot(screen, open_set_up(name, config), lake)
+            make_snapshot(screen, open_set_up(name, config), lake)
         with screen.progress(f"exporting {name}") as bar:
             target = out if to_s3 else Path(out)
             report = export_table(
@@ -183,6 +183,7 @@ def increment_line(increment: Increment) -> str:
     return f"only what changed: {increment.deleted:,} rows deleted, {increment.inserted:,} inserted"
 
 
-def _snapshot(screen: Screen, pipeline: Pipeline, out: Path, source: str = "scan") -> SnapshotReport:
+def make_snapshot(screen: Screen, pipeline: Pipeline, out: Path, source: str = "scan") -> SnapshotReport:
+    """Write the lake table into a snapshot, with a progress bar."""
     with screen.progress("rows read", pipeline.source_table.approximate_rows or None) as bar:
         return pipeline.snapshot(out, source, on_progress=bar.at)

@@ -65,7 +65,7 @@ def find_changes(
     same += f" AND now.{WRITTEN_AT} IS NOT DISTINCT FROM old.written_at"
     old = f"read_parquet({literal(str(file))})"
     keys = ", ".join(
-        f"k{number} AS {identifier(column)}" for number, column in enumerate(_key(lake, table, columns))
+        f"k{number} AS {identifier(column)}" for number, column in enumerate(key_names(lake, table, columns))
     )
     con.execute(
         f"""CREATE OR REPLACE TEMP TABLE _extract_gone AS
@@ -110,7 +110,7 @@ def apply_changes(
         payload = Path(folder) / "changes.hyper"
         write_changes(lake, table, columns, payload)
         with hyper_connection(file, changes=payload) as hyper:
-            _exchange(hyper, table, columns, _key(lake, table, columns), changes)
+            _exchange(hyper, table, columns, key_names(lake, table, columns), changes)
             rows = hyper.execute_scalar_query(f"SELECT count(*) FROM {_name('extract', table)}")
     if rows != lake.freshness(table).rows:
         raise NoTrailError("the extract there does not hold the rows that it should")
@@ -138,7 +138,7 @@ def _exchange(
         raise ExportError(f"of {changes.come:,} changed rows Hyper took {come:,}")
 
 
-def _key(lake: Lake, table: str, columns: Sequence[ExtractColumn]) -> list[str]:
+def key_names(lake: Lake, table: str, columns: Sequence[ExtractColumn]) -> list[str]:
     """The names that the key's columns have in the extract, partition key first."""
     names = {each.attribute: each.name for each in columns if each.is_key}
     attributes = {one.column.name: one.column.attribute for one in lake.schema(table)}

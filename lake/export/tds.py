@@ -40,7 +40,8 @@ _IDENTIFYING: Final = re.compile(r"(id|key|code|number|no|nr|year|zip|version)",
 """Numbers whose name ends in one of these words name things: their sum means nothing."""
 
 _UPPER: Final = frozenset({"id", "url", "uri", "utc", "iso", "ip", "sku", "vat", "aws", "arn", "usd", "eur"})
-_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_A-Za-z]+|[^\w\s.-]+")
+_APART: Final = re.compile(r"[_\s.-]+")
+_CAMEL: Final = re.compile(r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NOT_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _SHOWN_DIGITS: Final = 4
 
@@ -103,7 +104,7 @@ def _caption(column: ExtractColumn) -> str:
 
 
 def _words(name: str) -> list[str]:
-    return _WORD.findall(name)
+    return [word for part in _APART.split(name) for word in _CAMEL.split(part) if word]
 
 
 def _capital(word: str) -> str:

@@ -7,6 +7,7 @@
     refresh       `lake.publish`: 1,000 changes into the snapshot that `pages` made, its spare being there
     floor         DuckDB alone, told every attribute and type beforehand: lines split and every value extracted as
                   text, nothing checked and nothing kept; `floor of export` unpacks the export's files for it
+    kept          the floor, with its texts put into a table of a DuckDB file: what keeping alone costs
 
 Every contender runs in a process of its own; what counts is its CPU time, all threads and the kernel's share, from
 the first byte to the result, without imports. The client is boto3's own, with a stand-in where it would send the
@@ -32,7 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,7 +54,8 @@ REFRESHED: Final = 1000
 OURS: Final = ("pages", "export")
 PEERS: Final = ("awswrangler", "boto3")
 FLOORS: Final = {"pages": "floor", "export": "floor of export"}
-CONTENDERS: Final = (*PEERS, *FLOORS.values(), "export", "pages")
+KEPT: Final = "kept"
+CONTENDERS: Final = (*PEERS, *FLOORS.values(), KEPT, "export", "pages")
 WRANGLER: Final = "requirements/wrangler.txt"
 
 
@@ -186,11 +188,37 @@ def _build(out: Path, rows: Any) -> int:
 
 
 def run_floor(folder: Path, _: Path) -> Callable[[], int]:
+    con, values, source = _floor(folder)
+    counts = ", ".join(f"count({value})" for value in values.values())
+
+    def turn() -> int:
+        return int(con.execute(f"SELECT count(*), {counts} FROM {source}").fetchall()[0][0])
+
+    return turn
+
+
+def run_kept(folder: Path, out: Path) -> Callable[[], int]:
+    from lake.types import identifier, literal
+
+    con, values, source = _floor(folder)
+    columns = ", ".join(f"{value} AS {identifier(name)}" for name, value in values.items())
+
+    def turn() -> int:
+        con.execute(f"ATTACH {literal(str(out))} AS kept")
+        con.execute(f"CREATE TABLE kept.texts AS SELECT {columns} FROM {source}")
+        con.execute("CHECKPOINT kept")
+        return int(con.execute("SELECT count(*) FROM kept.texts").fetchall()[0][0])
+
+    return turn
+
+
+def _floor(folder: Path) -> tuple[Any, Mapping[str, str], str]:
+    """DuckDB, each attribute's expression, and the relation to take it from, in SQL."""
     import duckdb
 
     from lake.decode import METADATA, _from_columns
     from lake.discover import discover, prepare
-    from lake.parts import Part
+    from lake.parts import Block, Part
 
     packed = tuple(sorted(folder.rglob("*.json.gz")))
     files = packed or (folder / "lines.json",)
@@ -200,15 +228,12 @@ def run_floor(folder: Path, _: Path) -> Callable[[], int]:
     line = f"json_extract(json, '/{wrapper}')" if wrapper else "json"
     read = f"read_json_objects('{files[0]}', format = 'newline_delimited')"
     found = discover(con, f"(SELECT {line} AS line FROM {read} LIMIT 5000)", KEY)
-    values, source = _from_columns(found, Part(0, files, 0, 0, "lines", wrapper), METADATA)
-    counts = ", ".join(f"count({value})" for value in values.values())
+    blocks = tuple(Block(number, file, 0, 0) for number, file in enumerate(files))
+    as_text = {name: (tag, "VARCHAR") for name, (tag, _) in METADATA.items()}
+    values, source = _from_columns(found, Part(blocks, "lines", wrapper), as_text, direct=False)
     source = source.replace("compression = 'uncompressed'", f"compression = '{packing}'")
     con.execute("SET preserve_insertion_order = false")
-
-    def turn() -> int:
-        return int(con.execute(f"SELECT count(*), {counts} FROM {source}").fetchall()[0][0])
-
-    return turn
+    return con, values, source
 
 
 def run_refresh(_: Path, out: Path) -> Callable[[], int]:
@@ -292,7 +317,7 @@ def child(contender: str, folder: Path, out: Path) -> None:
     """One turn; prints rows, CPU seconds, wall seconds and the process's peak memory."""
     turn = {
         "pages": run_pages, "export": run_export, "floor": run_floor, "awswrangler": run_awswrangler,
-        "boto3": run_boto3, "floor of export": run_floor, "refresh": run_refresh,
+        "boto3": run_boto3, "floor of export": run_floor, "kept": run_kept, "refresh": run_refresh,
     }[contender](folder, out)  # fmt: skip
     wall, cpu = time.perf_counter(), time.process_time()
     rows = turn()
@@ -380,7 +405,7 @@ def measure(rows: int, memory_rows: int, rounds: int) -> dict[str, Any]:
         for _ in range(rounds):
             for name, done in turns.items():
                 out.unlink(missing_ok=True)
-                place = folder / ("export" if name == FLOORS["export"] else name)
+                place = folder / {FLOORS["export"]: "export", KEPT: FLOORS["pages"]}.get(name, name)
                 done.append(ask(theirs if name in PEERS else ours, name, place, out))
         refresh = ask(ours, "refresh", folder, out)  # of the snapshot that the last turn made
         for path in folder.iterdir():

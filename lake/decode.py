@@ -188,10 +188,10 @@ def _from_lines(
 
 
 def _from_columns(
-    found: Sequence[Found], part: Part, own: Mapping[str, tuple[str, str]]
+    found: Sequence[Found], part: Part, own: Mapping[str, tuple[str, str]], *, direct: bool = True
 ) -> tuple[Mapping[str, str], str]:
     """The attributes' values, and the relation that they are columns of; DuckDB's reader makes them at once."""
-    specs: dict[str, Any] = {one.column.attribute: _tags(one, direct=True) for one in found}
+    specs: dict[str, Any] = {one.column.attribute: _tags(one, direct=direct) for one in found}
     specs |= {name: {tag: kind} for name, (tag, kind) in own.items()}
     prefix = "_lake_j."
     columns = specs

@@ -38,6 +38,8 @@ class Screen:
         self.as_json = as_json
         self._out = Console(highlight=False, soft_wrap=False)
         self._err = Console(stderr=True, highlight=False)
+        # Not what rich believes: FORCE_COLOR, which build servers set, makes a log no terminal.
+        self._shows_progress = not as_json and sys.stderr.isatty()
 
     def answer(self, document: Mapping[str, Any]) -> None:
         """Print the machine-readable answer; only with --json."""
@@ -94,14 +96,14 @@ class Screen:
             TimeRemainingColumn(),
             console=self._err,
             transient=True,
-            disable=self.as_json or not self._err.is_terminal,
+            disable=not self._shows_progress,
         ) as progress:
             yield ProgressLine(progress, progress.add_task(what, total=total))
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[Callable[[str], None]]:
         """A line on standard error while something of unknown length lasts; call it with how things stand."""
-        if self.as_json or not self._err.is_terminal:
+        if not self._shows_progress:
             yield lambda _text: None
             return
         with self._err.status(what) as status:

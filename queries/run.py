@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
@@ -14,13 +15,15 @@ from queries.parameters import bound
 if TYPE_CHECKING:
     import duckdb
 
+_AGAIN_S: Final = 0.1
+
 
 def run_on_duckdb(
     query: NamedQuery,
     connection: duckdb.DuckDBPyConnection,
     params: Mapping[str, object] | None = None,
 ) -> pa.Table:
-    """Run the query and return its whole answer.
+    """Run the query and return its whole answer. A signal that raises in the main thread cancels it.
 
     Values are bound, never written into the text. Rows come in the query's own order.
 
@@ -40,6 +43,18 @@ def run_on_duckdb(
         (statement,) = connection.extract_statements(query.sql)
         if statement.type != duckdb.StatementType.SELECT:
             raise EngineError(f"the query {query.name!r} is no SELECT")
-        return connection.sql(statement, params=values).to_arrow_table()
+        return _heeding_signals(connection, lambda: connection.sql(statement, params=values).to_arrow_table())
     except duckdb.Error as error:
         raise EngineError(f"DuckDB refuses the query {query.name!r}: {error}") from error
+
+
+def _heeding_signals(connection: duckdb.DuckDBPyConnection, work: Callable[[], pa.Table]) -> pa.Table:
+    """DuckDB looks for signals only where the calling thread takes part in the work, so another one calls it."""
+    with ThreadPoolExecutor(1, thread_name_prefix="query") as thread:
+        asked = thread.submit(work)
+        try:
+            return asked.result()
+        finally:
+            while not asked.done():  # an interrupt that comes before the work begins is lost
+                connection.interrupt()
+                wait([asked], _AGAIN_S)

@@ -18,7 +18,7 @@ REFERENCE = "cli.md"
 SECTIONS = {
     "Begin": ["index.md", "quickstart.md", "onboarding.md", "deployment.md"],
     "Use": ["snapshots.md", "exports.md", "tableau.md", "queries.md", "emr.md", "checks.md"],
-    "Operate": ["recovery.md", "runbooks/index.md"],
+    "Operate": ["recovery.md", "scheduling.md", "runbooks/index.md"],
     "Understand": ["design.md", "architecture.md", "invariants.md", "security.md", "limits.md", "faq.md"],
     "Reference": [REFERENCE, "configuration.md", "types.md"],
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import lake.types
+from dynalake.cli import endings
 from dynalake.config import AthenaConfig, HiveConfig, PipelineConfig, SideConfig
 from queries.named import named_queries
 
@@ -56,3 +57,13 @@ def test_scripts_that_the_readme_names_are_there_and_run() -> None:
     assert {"demo", "test", "check", "lock", "bench"} <= named
     for name in named:
         assert (ROOT / "scripts" / name).stat().st_mode & 0o111, name
+
+
+def test_the_exit_codes_are_the_code_s() -> None:
+    text = (ROOT / "docs" / "scheduling.md").read_text(encoding="utf-8")
+    stated = [line for line in (endings.__doc__ or "").splitlines() if line.startswith("|")]
+    assert len(stated) > 6
+    assert "\n".join(stated) in text
+    for command, stays in endings.STAYS.items():
+        no = endings.ANSWERS_NO.get(command)
+        assert f"| `{command}` | {no + ' ' if no else ''}| {stays} |" in text

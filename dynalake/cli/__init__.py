@@ -1,35 +1,45 @@
-"""The command line: `dynalake`, or `python -m dynalake`.
-
-Exit codes: 0 done; 1 done, and the answer is no (parity found differences, the demo claimed something false);
-2 a mistake that the user can mend, said in one line; 130 interrupted.
-"""
+"""The command line: `dynalake`, or `python -m dynalake`. Its exit codes stand in `dynalake.cli.endings`."""
 
 from __future__ import annotations
 
 import sys
 
+from dynalake.cli.endings import DONE, INTERRUPTED, MISTAKE, last_words, told_to_end
 from dynalake.errors import UserError
 from expectations.errors import ExpectationsError
 from ingest.errors import IngestError
 from lake.errors import LakeError
 from queries.errors import QueryError
 
-MISTAKE = 2
-INTERRUPTED = 130
 _EXPECTED = (UserError, ExpectationsError, IngestError, LakeError, QueryError)
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    with told_to_end() as told:
+        try:
+            _run()
+        except KeyboardInterrupt:
+            _leave(*last_words(_command(), told.number))
+        except SystemExit as leaving:
+            # Typer makes a plain exit of an interrupt, and "Aborted" of one at a question.
+            if leaving.code == INTERRUPTED or (told.number is not None and leaving.code not in (None, DONE)):
+                _leave(*last_words(_command(), told.number))
+            raise
+        except Exception:
+            # DuckDB, stopped by a signal, says "Query interrupted" by a RuntimeError of no kind of its own.
+            if told.number is None:
+                raise
+            _leave(*last_words(_command(), told.number))
+
+
+def _run() -> None:
     from dynalake.cli.app import app
 
     try:
         app()
     except _EXPECTED as error:
         _leave(str(error))
-    except KeyboardInterrupt:
-        sys.stderr.write("dynalake: interrupted\n")
-        sys.exit(INTERRUPTED)
     except Exception as error:
         # botocore's errors (no route, no credentials) are the user's surroundings, not our defect.
         if not type(error).__module__.startswith("botocore"):
@@ -37,6 +47,10 @@ def main() -> None:
         _leave(f"AWS: {error}")
 
 
-def _leave(message: str) -> None:
+def _command() -> str | None:
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+
+
+def _leave(message: str, code: int = MISTAKE) -> None:
     sys.stderr.write(f"dynalake: {' '.join(message.split())}\n")
-    sys.exit(MISTAKE)
+    sys.exit(code)

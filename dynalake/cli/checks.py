@@ -113,7 +113,8 @@ def report(
     if not wanted:
         raise UserError(f"{config} has no pipeline to report of: write one with `dynalake init`")
     pipelines = [open_set_up(each, config) for each in wanted]
-    verdicts = write_report(out, pipelines)
+    with screen.waiting(f"drawing {out}"):
+        verdicts = write_report(out, pipelines)
     screen.answer({"report": str(out), "verdicts": verdicts})
     for each, verdict in verdicts.items():
         screen.say(f"{each}: {verdict}")

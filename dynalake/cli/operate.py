@@ -56,7 +56,10 @@ def doctor(
         checks.append(check)
         _show(screen, check)
     failed = [check for check in checks if check.verdict == "fail"]
-    sent = send_canary(patient) if canary and not failed else None
+    sent = None
+    if canary and not failed:
+        with screen.waiting("sending a canary through"):
+            sent = send_canary(patient)
     screen.answer(
         {
             "pipeline": name,
@@ -102,7 +105,8 @@ def status(
     names = [name] if name else sorted(load_config(config).pipelines)
     looks = [_watch(each, config) for each in names]
     if not watch:
-        found = [look.look(counts_tombstones=tombstones) for look in looks]
+        with screen.waiting("looking"):
+            found = [look.look(counts_tombstones=tombstones) for look in looks]
         for each in found:
             show_status(screen, each)
         screen.answer({"pipelines": [status_document(each) for each in found]})

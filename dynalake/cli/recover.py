@@ -52,7 +52,8 @@ def redrive(
     if dry_run:
         _survey(screen, name, job)
         return
-    documents = job.count()
+    with screen.waiting("counting documents"):
+        documents = job.count()
     cost = job.estimate(documents, "one for each document; a batch that was given up may hold more")
     for place in job.places:
         screen.say(f"looking in {place}")
@@ -90,7 +91,8 @@ def backfill_from_export(
     """`dynalake backfill --source export:…`."""
     from dynalake.jobs.recovery import from_export
 
-    job = from_export(pipeline, address)
+    with screen.waiting(f"looking at {address}"):
+        job = from_export(pipeline, address)
     export = job.export
     about = {
         "arn": export.arn,
@@ -136,7 +138,8 @@ def _gone_on(*, resumed: bool) -> str:
 
 
 def _survey(screen: Screen, name: str, job: Redriving) -> None:
-    found = job.survey()
+    with screen.waiting("looking at documents"):
+        found = job.survey()
     counted = "those that the documents say"
     if found.unseen or found.pointers:
         counted += f"; {found.unseen + found.pointers:,} documents say theirs only when they are redriven"

@@ -78,7 +78,8 @@ def init(
         more["quarantine"] = f"s3://{quarantine_bucket(name, source_account, region)}"
     draft = {"source": source, "lake": lake, "deploy": deploy, **more}
     pipeline = parse_config({"pipelines": {name: draft}}, "the answers").pipelines[name]
-    proposal = propose(name, pipeline)
+    with screen.waiting(f"looking at {source_table}"):
+        proposal = propose(name, pipeline)
     stops = [finding.text for finding in proposal.findings if finding.stops]
     if stops:
         raise DeployError(f"nothing was written: {'; and '.join(stops)}")
@@ -117,7 +118,8 @@ def setup(name: Name, config: ConfigPath = DEFAULT_CONFIG, as_json: Json = False
     """
     screen = Screen(as_json=as_json)
     pipeline = open_pipeline(name, config)
-    steps, warning = pipeline.setup()
+    with screen.waiting(f"setting up {name}"):
+        steps, warning = pipeline.setup()
     screen.answer(
         {
             "pipeline": name,

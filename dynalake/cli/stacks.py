@@ -142,15 +142,19 @@ def _deploy_side(
     from dynalake.deploy.preflight import preflight
 
     screen.heading(f"{side} side")
-    _tell(screen, preflight(deployer.findings(side)))
+    with screen.waiting("looking at what is there"):
+        findings = preflight(deployer.findings(side))
+    _tell(screen, findings)
     content = b""
     if side == "source":
-        content = code.read_bytes() if code else built_zip()
+        with screen.waiting("building the function's code"):
+            content = code.read_bytes() if code else built_zip()
     stacks = deployer.stacks(side)
     documents = []
     brought = False
     for plan in deployer.plans(side, content):
-        change_set = stacks.propose(plan)
+        with screen.waiting(f"asking what would change in {plan.stack}"):
+            change_set = stacks.propose(plan)
         if change_set is None:
             screen.say(f"{plan.stack}: nothing to change ({plan.what})")
             documents.append({"stack": plan.stack, "changes": [], "outputs": stacks.outputs(plan.stack)})
@@ -170,8 +174,9 @@ def _deploy_side(
                 f"{'make' if change_set.is_new else 'update'} {plan.stack}?", yes=yes, as_json=screen.as_json
             )
             if content and not brought:
-                brought = deployer.bring(content)
-        except (DeployError, typer.Abort):
+                with screen.waiting("uploading the function's code"):
+                    brought = deployer.bring(content)
+        except (DeployError, typer.Abort, KeyboardInterrupt):
             stacks.discard(change_set)
             raise
         document["outputs"] = _carry_out(screen, stacks, change_set)

@@ -160,7 +160,11 @@ class Stacks:
             )
         except ClientError as error:
             raise _refused(plan.stack, error) from error
-        change_set = self._wait_for_change_set(plan, made["Id"])
+        try:
+            change_set = self._wait_for_change_set(plan, made["Id"])
+        except KeyboardInterrupt:
+            self._throw_away(plan.stack, made["Id"], is_new)
+            raise
         if change_set["Status"] != "CREATE_COMPLETE":
             reason = str(change_set.get("StatusReason", ""))
             self._throw_away(plan.stack, made["Id"], is_new)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +11,7 @@ from botocore.exceptions import ClientError
 from ingest.capacity import CapacityLimit
 from ingest.errors import SourceError
 from ingest.wire import from_boto3, to_boto3
+from lake.contract.segments import THREADS, take_turns
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -22,9 +21,6 @@ SEGMENT_BYTES: Final = 256 << 20
 than threads, so that they take turns and no partition is asked all the time."""
 
 MAX_SEGMENTS: Final = 1024
-
-THREADS: Final = 4
-"""Requests under way at once; a page has 1 MB at most, so this bounds the memory, too."""
 
 
 def segments_for(table_bytes: int) -> int:
@@ -117,15 +113,4 @@ class Scan:
         Raises:
             SourceError: the table cannot be scanned.
         """
-        waiting = deque((starts or dict.fromkeys(range(self.segments))).items())
-        running: set[Future[Page]] = set()
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="scan") as pool:
-            while waiting or running:
-                while waiting and len(running) < self._threads:
-                    running.add(pool.submit(self.page, *waiting.popleft()))
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    page = future.result()
-                    if page.last_key is not None:
-                        waiting.append((page.segment, page.last_key))
-                    yield page
+        return take_turns(self.page, starts or dict.fromkeys(range(self.segments)), self._threads)

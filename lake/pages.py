@@ -13,23 +13,18 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lake.contract.segments import THREADS, take_turns
 from lake.errors import SnapshotError
 from lake.parts import Chunk
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
-
-THREADS: Final = 4
-"""Requests under way at once; a page has 1 MB at most, so this bounds the memory, too."""
 
 _EVENT: Final = "before-parse.dynamodb.Scan"
 _ROWS: Final = "LakeRows"
@@ -113,7 +108,6 @@ class RawScan:
         self._segments = segments
         self._threads = threads
         self._limit = limit
-        self._stop = threading.Event()
 
     def pages(self) -> Iterator[Page]:
         """All pages, in no particular order; threads read ahead by one page each.
@@ -125,19 +119,8 @@ class RawScan:
         """
         events = self._dynamodb.meta.events
         events.register(_EVENT, _take_rows, unique_id=_ROWS)
-        waiting: deque[tuple[int, Mapping[str, Any] | None]] = deque((n, None) for n in range(self._segments))
-        running: set[Future[Page]] = set()
         try:
-            with ThreadPoolExecutor(self._threads, thread_name_prefix="scan") as pool:
-                while waiting or running:
-                    while waiting and len(running) < self._threads:
-                        running.add(pool.submit(self._page, *waiting.popleft()))
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        page = future.result()
-                        if page.last_key is not None:
-                            waiting.append((page.segment, page.last_key))
-                        yield page
+            yield from take_turns(self._page, dict.fromkeys(range(self._segments)), self._threads)
         finally:
             events.unregister(_EVENT, unique_id=_ROWS)
 

@@ -139,7 +139,11 @@ def parity(
     for gap in health.gaps:
         screen.say(f"GAP: {gap.detail}")
     if not result.exact:
-        if health.state != "caught up":
+        if health.state == "not started":  # or a function does the work, whose progress only its metrics tell
+            screen.say(
+                f"what differs may still be on its way: `dynalake status {name}` tells how far behind it is"
+            )
+        elif health.state != "caught up":
             screen.say(f"the pipeline is {health.state}: what differs may still be on its way")
         screen.say(f"every difference is in {report}; mend them with: dynalake repair {name} --from {report}")
         raise typer.Exit(1)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dynalake.pipeline import Pipeline
     from expectations.parity import Difference, ParityResult
     from ingest.repair import RepairReport
+    from lake.contract.health import State
 
 SAMPLE = 10
 """Differences shown on the screen; the file has them all."""
@@ -139,14 +140,18 @@ def parity(
     for gap in health.gaps:
         screen.say(f"GAP: {gap.detail}")
     if not result.exact:
-        if health.state == "not started":  # or a function does the work, whose progress only its metrics tell
-            screen.say(
-                f"what differs may still be on its way: `dynalake status {name}` tells how far behind it is"
-            )
-        elif health.state != "caught up":
-            screen.say(f"the pipeline is {health.state}: what differs may still be on its way")
+        _say_what_may_come(screen, name, health.state)
         screen.say(f"every difference is in {report}; mend them with: dynalake repair {name} --from {report}")
         raise typer.Exit(1)
+
+
+def _say_what_may_come(screen: Screen, name: str, state: State) -> None:
+    if state == "not started":  # or a function does the work, whose progress only its metrics tell
+        screen.say(
+            f"what differs may still be on its way: `dynalake status {name}` tells how far behind it is"
+        )
+    elif state != "caught up":
+        screen.say(f"the pipeline is {state}: what differs may still be on its way")
 
 
 def summary(result: ParityResult) -> dict[str, Any]:

@@ -22,7 +22,15 @@ from typing import Any
 import duckdb
 
 from dynalake.errors import PublishError
-from dynalake.tableau.server import DataSource, Mode, Progress, Project, Session, signed_in
+from dynalake.tableau.server import (
+    DataSource,
+    Mode,
+    Progress,
+    Project,
+    Session,
+    UpdateRefusedError,
+    signed_in,
+)
 from dynalake.tableau.token import Token
 from lake.errors import ExportError
 from lake.export import Increment, Layout, tableau
@@ -213,10 +221,15 @@ class _Publishing:
         now = Trail.of(self._lake, self._table, extract_columns(self._lake, self._table, self._layout))
         try:
             increment, published, sent, replaced = self._exchange(remembered, now)
-        except NoTrailError as error:
+        except (NoTrailError, UpdateRefusedError) as error:
             trail_of(remembered).unlink(missing_ok=True)
             published, sent = self.full(format_, "overwrite")
-            increment, replaced = Increment(str(error), 0, now.rows), 0
+            why = (
+                str(error)
+                if isinstance(error, NoTrailError)
+                else f"the server would not exchange rows: {error}"
+            )
+            increment, replaced = Increment(why, 0, now.rows), 0
         remembered.parent.mkdir(exist_ok=True)
         with local_target(trail_of(remembered), directory=False) as part:
             write_trail(

@@ -57,13 +57,7 @@ def _sentence(error: Exception, url: str, doing: str) -> str:
             tableau.InternalServerError,
             lambda of: f"{host} had a fault of its own (HTTP {of.code}), while {doing}: try again later",
         ),
-        (
-            tableau.JobFailedException,
-            lambda of: (
-                f"Tableau failed, while {doing}: "
-                + ("; ".join(filter(None, map(str, of.notes or ()))) or "it does not say why")
-            ),
-        ),
+        (tableau.JobFailedException, lambda of: f"Tableau failed, while {doing}: {reason(of)}"),
         (tableau.XMLError, lambda of: _refusal(of, doing)),
         (tableau.RedirectError, lambda of: f"{host} leads elsewhere: {of}"),
     )
@@ -73,10 +67,16 @@ def _sentence(error: Exception, url: str, doing: str) -> str:
     return f"{host} does not answer as Tableau does: is {url} its address?"
 
 
+def reason(error: object) -> str:
+    """What the server says of a refusal, or of a job that failed."""
+    notes = getattr(error, "notes", None) or ()
+    parts = [*notes, getattr(error, "summary", None), getattr(error, "detail", None)]
+    told = [" ".join(str(part).split()) for part in parts if part]
+    return ": ".join(dict.fromkeys(filter(None, told))) or "it does not say why"
+
+
 def _refusal(error: object, doing: str) -> str:
-    code, summary, detail = (str(getattr(error, name, "") or "") for name in ("code", "summary", "detail"))
-    told = f"{summary}: {detail}".strip(": ") if detail and detail != summary else summary
-    told = " ".join(told.split())
+    code, told = str(getattr(error, "code", "") or ""), reason(error)
     match code[:3]:
         case "401":
             return (

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from dynalake.errors import PublishError
-from dynalake.tableau.failures import explained
+from dynalake.tableau.failures import explained, reason
 from dynalake.tableau.token import NAME, Token
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ UPDATES_SINCE: Final = "3.13"
 """The version of the REST API, and with it of the server (2021.3), that updates data sources row by row."""
 
 _MODES: Final[Mapping[Mode, str]] = {"overwrite": "overwrite", "create": "createNew", "append": "append"}
+
+
+class UpdateRefusedError(PublishError):
+    """The server does not exchange rows of this data source; the text says why, as far as it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,11 @@ def signed_in(
             http_options={"timeout": TIMEOUTS_S},
             session_factory=lambda: _http(pause_s),
         )
-        server.use_server_version()
+        # The library's own way to find the version takes any failure for an old server.
+        told = server.server_info.get()
+        if told is None or not told.rest_api_version:
+            raise PublishError(f"{address} does not answer as Tableau does: is that its address?")
+        server.version = told.rest_api_version
     session = Session(server, address, site, token, pause_s, chunk_bytes)
     session.sign_in()
     try:
@@ -135,11 +143,10 @@ class Session:
         import tableauserverclient as tsc
         from tableauserverclient.server.endpoint.exceptions import FailedSignInError
 
+        credentials = tsc.PersonalAccessTokenAuth(self._token.name, self._token.value, site_id=self._site)
         with explained(self._address, "signing in"):
             try:
-                self._server.auth.sign_in(
-                    tsc.PersonalAccessTokenAuth(self._token.name, self._token.value, site_id=self._site)
-                )
+                self._again(lambda: self._server.auth.sign_in(credentials), renewing=False)
             except FailedSignInError as error:
                 where = (
                     f"the site {self._site!r}" if self._site else "the default site (--site names another)"
@@ -242,8 +249,11 @@ class Session:
             on_progress: called with bytes sent and all bytes.
 
         Raises:
+            UpdateRefusedError: the server does not exchange rows of this data source.
             PublishError: the server cannot be reached, or refuses.
         """
+        from tableauserverclient.server.endpoint.exceptions import JobFailedException, ServerResponseError
+
         with explained(self._address, f"updating {name} in {project.path}"):
             item = self._item(project, name)
             if item is None:
@@ -251,10 +261,12 @@ class Session:
 
             def send() -> None:
                 session = self._upload(payload, on_progress)
-                job = self._patch(str(item.id), session, actions, number)
-                self._wait(job)
+                self._wait(self._patch(str(item.id), session, actions, number))
 
-            self._again(send)
+            try:
+                self._again(send)
+            except (JobFailedException, ServerResponseError) as error:
+                raise UpdateRefusedError(reason(error)) from error
             item.description = description
             self._ask(lambda: self._server.datasources.update(item))
             return _data_source(self._item(project, name) or item)
@@ -354,17 +366,23 @@ class Session:
             self.sign_in()
             return ask()
 
-    def _again(self, send: Callable[[], None]) -> None:
-        """Does something from its beginning, and again where nobody can tell how far it came."""
-        from tableauserverclient.server.endpoint.exceptions import FailedSignInError
+    def _again(self, send: Callable[[], object], *, renewing: bool = True) -> None:
+        """Does something from its beginning, and again where nobody can tell how far it came.
+
+        Args:
+            send: does it.
+            renewing: whether it is also done again after signing in anew, where the session has expired.
+        """
+        from tableauserverclient.server.endpoint.exceptions import FailedSignInError, NotSignedInError
 
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 send()
             except Exception as error:
-                if attempt == ATTEMPTS or not _lost(error):
+                expired = isinstance(error, FailedSignInError | NotSignedInError)
+                if attempt == ATTEMPTS or not (_lost(error) or (expired and renewing)):
                     raise
-                if isinstance(error, FailedSignInError):
+                if expired:
                     self.sign_in()
                 else:
                     time.sleep(self._pause_s * 2 ** (attempt - 1))
@@ -373,12 +391,12 @@ class Session:
 
 
 def _lost(error: Exception) -> bool:
-    """Whether what was asked for may or may not have been done, or was not and may be tried from the beginning."""
+    """Whether what was asked for may or may not have been done."""
     import requests
-    from tableauserverclient.server.endpoint.exceptions import FailedSignInError, InternalServerError
+    from tableauserverclient.server.endpoint.exceptions import InternalServerError
 
     return isinstance(
-        error, requests.ConnectionError | requests.Timeout | InternalServerError | FailedSignInError
+        error, requests.ConnectionError | requests.Timeout | InternalServerError
     ) and not isinstance(error, requests.exceptions.SSLError | requests.exceptions.ProxyError)
 
 
@@ -395,6 +413,7 @@ def _http(pause_s: float) -> requests.Session:
 
     retries = Careful(
         total=6,
+        connect=2,  # whoever gave a wrong address shall not wait for a minute
         backoff_factor=pause_s,
         backoff_jitter=pause_s / 2,
         status_forcelist=BUSY,

@@ -46,7 +46,7 @@ def _described(lake: Lake, table: str) -> dict[str, str]:
     """Attribute -> its DynamoDB types with how many rows have them."""
     return {
         one.column.attribute: f"DynamoDB attribute {one.column.attribute}: "
-        + ", ".join(f"{tag} in {rows:,} rows" for tag, rows in one.rows.items())
+        + ", ".join(f"{tag} in {rows:,} {'row' if rows == 1 else 'rows'}" for tag, rows in one.rows.items())
         + (", part of the key" if one.is_key else "")
         for one in lake.schema(table)
     }

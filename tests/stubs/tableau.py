@@ -1,9 +1,11 @@
 """Tableau Server's REST API, as far as publishing goes: a real HTTP server that checks what a real one checks.
 
 with TableauStub() as tableau:
-    tableau.url, tableau.token …                   # sign in there
+    tableau.url, tableau.token …                    # sign in there
     tableau.faults.append(Fault("PUT", "fileUploads", status=503))
-    tableau.extract("orders")                      # the .hyper of a published data source, to be read
+    tableau.failing = "no room"                     # jobs fail, and say so; failing_updates: those that exchange rows
+    tableau.expire_at = "PUT fileUploads/"          # the session expires when the next such request comes
+    tableau.extract("orders")                       # the file of a published data source, to be read
 
 It is written after Tableau's REST API reference (version 3.24): signing in with a personal access token and a session
 token in `X-Tableau-Auth`; projects and data sources in pages; uploads as parts of `multipart/mixed`, added in the
@@ -33,7 +35,6 @@ from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import quoteattr
 
-from lake.errors import ExportError
 from tests.stubs import tableau_files
 
 NAMESPACE: Final = "http://tableau.com/api"
@@ -114,6 +115,10 @@ class TableauStub:
     jobs: dict[str, _Job] = field(default_factory=dict)
     uploads: dict[str, bytearray] = field(default_factory=dict)
     parts: list[int] = field(default_factory=list)
+    begun: int = 0
+    failing: str = ""
+    failing_updates: str = ""
+    expire_at: str = ""
     done: dict[str, str] = field(default_factory=dict)
     sites: str = "site-1"
 
@@ -188,6 +193,10 @@ class TableauStub:
             match = re.fullmatch(r"/api/([\d.]+)/sites/([^/]+)/(.*)", path)
             if match is None:
                 raise RefusedError(404, "404001", "Resource Not Found")
+            verb, _, part = self.expire_at.partition(" ")
+            if part and verb == method and part in path:
+                self.expire_at = ""
+                self.sessions.clear()
             if headers.get("x-tableau-auth") not in self.sessions:
                 raise RefusedError(
                     401, "401002", "Unauthorized Access", "Invalid authentication credentials were provided."
@@ -269,7 +278,8 @@ class TableauStub:
         )
 
     def _begin_upload(self, *_: Any) -> tuple[int, str]:
-        session = f"{len(self.uploads)}:{uuid.uuid4().hex}-0:1"
+        self.begun += 1
+        session = f"{self.begun}:{uuid.uuid4().hex}-0:1"
         self.uploads[session] = bytearray()
         return 201, f'<fileUpload uploadSessionId="{session}" fileSize="0"/>'
 
@@ -360,6 +370,8 @@ class TableauStub:
         payload, actions = self._take(query), json.loads(body)["actions"]
 
         def work() -> None:
+            if self.failing_updates:
+                raise tableau_files.RefusedFileError(self.failing_updates)
             found.content = tableau_files.updated(found.kind, found.content, payload, actions)
             found.updated = self.now()
 
@@ -376,8 +388,10 @@ class TableauStub:
         job = _Job(str(uuid.uuid4()), kind)
         self.jobs[job.id] = job
         try:
-            work()
-        except (ExportError, zipfile.BadZipFile, StopIteration, ET.ParseError) as error:
+            job.failure = self.failing
+            if not job.failure:
+                work()
+        except (tableau_files.RefusedFileError, zipfile.BadZipFile, StopIteration, ET.ParseError) as error:
             job.failure = str(error)
         return 202, self._job_document(job)
 

@@ -9,29 +9,37 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lake.errors import ExportError
-from lake.export.hyper import hyper_connection
+from tableauhyperapi import HyperException
+
+from tests.stubs.hyper import opened as hyper_opened
+
+
+class RefusedFileError(Exception):
+    """A file is no data source, or cannot be changed as asked."""
 
 
 def check(kind: str, content: bytes) -> None:
     """Opens a data source's file: a .tdsx has a description, and its extract has one table.
 
     Raises:
-        ExportError, zipfile.BadZipFile, StopIteration, ET.ParseError: it is not one.
+        RefusedFileError, zipfile.BadZipFile, StopIteration, ET.ParseError: it is not one.
     """
     with tempfile.TemporaryDirectory(prefix="tableau-stub-") as folder:
         if kind == "tdsx":
             with zipfile.ZipFile(_put(folder, "package", content)) as package:
                 described = next(each for each in package.namelist() if each.endswith(".tds"))
                 ET.fromstring(package.read(described))
-    with_extract(kind, content, _one_table)
+    try:
+        with_extract(kind, content, _one_table)
+    except HyperException as error:
+        raise RefusedFileError(str(error.main_message)) from error
 
 
 def appended(before: bytes, more: bytes) -> bytes:
     """An extract with the rows of another."""
     with tempfile.TemporaryDirectory(prefix="tableau-stub-") as folder:
         file, other = _put(folder, "before", before), _put(folder, "more", more)
-        with hyper_connection(file, other=other) as hyper:
+        with hyper_opened(file, other=other) as hyper:
             (name,) = _names(hyper, "extract")
             (from_,) = _names(hyper, "other")
             hyper.execute_command(f"INSERT INTO {name} SELECT * FROM {from_}")
@@ -44,7 +52,7 @@ def updated(kind: str, content: bytes, payload: bytes, actions: Sequence[dict[st
     def act(file: Path) -> None:
         with (
             tempfile.TemporaryDirectory(prefix="tableau-stub-") as folder,
-            hyper_connection(file, source=_put(folder, "payload", payload)) as hyper,
+            hyper_opened(file, source=_put(folder, "payload", payload)) as hyper,
         ):
             hyper.execute_command("BEGIN TRANSACTION")
             for action in actions:
@@ -91,10 +99,10 @@ def _names(hyper: Any, database: str) -> list[Any]:
 
 
 def _one_table(file: Path) -> None:
-    with hyper_connection(file) as hyper:
+    with hyper_opened(file) as hyper:
         names = _names(hyper, "extract")
         if len(names) != 1:
-            raise ExportError(f"an extract has one table, and this one has {len(names)}")
+            raise RefusedFileError(f"an extract has one table, and this one has {len(names)}")
         hyper.execute_scalar_query(f"SELECT count(*) FROM {names[0]}")
 
 
@@ -108,7 +116,7 @@ def _statement(hyper: Any, action: dict[str, Any]) -> str:
         if of["op"] == "and":
             return " AND ".join(f"({condition(each)})" for each in of["args"])
         if of["op"] != "eq":
-            raise ExportError(f"there is no operation {of['op']!r}")
+            raise RefusedFileError(f"there is no operation {of['op']!r}")
         return f"s.{escape_name(of['source-col'])} = t.{escape_name(of['target-col'])}"
 
     match action["action"]:
@@ -120,4 +128,4 @@ def _statement(hyper: Any, action: dict[str, Any]) -> str:
             names = ", ".join(str(each.name) for each in columns)
             return f"INSERT INTO {target} ({names}) SELECT {names} FROM {source}"
         case other:
-            raise ExportError(f"there is no action {other!r}")
+            raise RefusedFileError(f"there is no action {other!r}")

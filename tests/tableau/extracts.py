@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lake.export.hyper import hyper_connection
 from tests.lake.building import LABEL
+from tests.stubs.hyper import opened
 
 EVERY_TYPE: dict[str, Any] = {
     "text": {"S": "=1+1"},
@@ -53,7 +53,7 @@ def content(extract: Path, table: str = "things", schema: str = "public") -> Con
             with zipfile.ZipFile(extract) as package:
                 (inner,) = [name for name in package.namelist() if name.endswith(".hyper")]
                 file = Path(package.extract(inner, folder))
-        with hyper_connection(file) as hyper:
+        with opened(file) as hyper:
             from tableauhyperapi import SchemaName, TableName
 
             name = TableName("extract", schema, table)

@@ -83,7 +83,7 @@ def test_people_see_captions_roles_and_formats(package: Path) -> None:
         "day": "dimension",
     }
     assert seen["customer_id"].default_aggregation == "Sum"
-    assert "DynamoDB attribute day: S in 1 rows" in (seen["day"].description or "")
+    assert "DynamoDB attribute day: S in 1 row" in (seen["day"].description or "")
     with zipfile.ZipFile(package) as opened:
         root = ET.fromstring(opened.read("things.tds"))
     formats = {each.get("name"): each.get("default-format") for each in root.findall("column")}

@@ -17,7 +17,17 @@ from dynalake.cli.app import app
 REFERENCE = "cli.md"
 SECTIONS = {
     "Begin": ["index.md", "quickstart.md", "onboarding.md", "deployment.md"],
-    "Use": ["snapshots.md", "exports.md", "tableau.md", "queries.md", "emr.md", "checks.md"],
+    "Use": ["snapshots.md", "exports.md", "queries.md", "checks.md"],
+    "Tools": [
+        "jupyter.md",
+        "duckdb.md",
+        "pandas.md",
+        "tableau.md",
+        "emr.md",
+        "athena.md",
+        "alation.md",
+        "dbt.md",
+    ],
     "Operate": ["recovery.md", "scheduling.md", "runbooks/index.md"],
     "Understand": ["design.md", "architecture.md", "invariants.md", "security.md", "limits.md", "faq.md"],
     "Reference": [REFERENCE, "configuration.md", "types.md"],

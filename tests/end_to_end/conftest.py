@@ -7,7 +7,8 @@ import pytest
 
 from ingest.package import Package, PackageError, build_lambda_zip
 from tests.end_to_end.estate import Estate
-from tests.end_to_end.ministack import Ministack, UnavailableError, environment, serving, unavailable
+from tests.end_to_end.ministack import Ministack, serving
+from tests.environments import UnavailableError, environment, unavailable
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +23,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
 def ministack_python(pytestconfig: pytest.Config) -> Path:
     assert pytestconfig.cache is not None
     try:
-        return environment(pytestconfig.cache.mkdir("ministack"))
+        return environment("ministack", pytestconfig.cache.mkdir("ministack"))
     except UnavailableError as error:
         unavailable(str(error))
 

@@ -1,35 +1,28 @@
 """ministack: an AWS that really runs Lambda and enforces IAM, in an environment and a process of its own.
 
-Of its own, because it pins botocore. The environment is made from requirements/ministack.txt when it is first
-needed and kept in pytest's cache folder. Its boto3 is what the Lambda functions find, as in AWS's runtime.
+Of its own, because it pins botocore. Its boto3 is what the Lambda functions find, as in AWS's runtime.
 """
 
 from __future__ import annotations
 
-import fcntl
 import functools
-import hashlib
 import os
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import boto3
-import pytest
 from botocore.config import Config
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-LOCK: Final = ROOT / "requirements" / "ministack.txt"
+from tests.environments import UnavailableError
 
 REGION: Final = "eu-central-1"
-INSTALL_S: Final = 300
 START_S: Final = 60
 STOP_S: Final = 10
 READ_S: Final = 60
@@ -43,17 +36,6 @@ ROOT_SECRET: Final = "test"
 def _session() -> Any:
     """One session for all clients: reading the services' models is what takes time."""
     return boto3.Session()
-
-
-class UnavailableError(Exception):
-    """The environment could not be made, or the server did not start."""
-
-
-def unavailable(reason: str) -> NoReturn:
-    """Skip for a user who is offline; in CI it is a failure."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,35 +62,6 @@ class Ministack:
     def tail(self) -> str:
         """The end of the server's log."""
         return self.log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:]
-
-
-def environment(cache: Path) -> Path:
-    """The Python of an environment with ministack, made below `cache` where it is missing.
-
-    Raises:
-        UnavailableError: it cannot be made.
-    """
-    digest = hashlib.sha256(LOCK.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    home = cache / digest
-    python, made = home / "bin" / "python", home / "made"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"{digest}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            _run([sys.executable, "-m", "venv", "--clear", str(home)])
-            pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            _run([*pip, "--require-hashes", "--only-binary=:all:", "--requirement", str(LOCK)])
-            made.touch()
-    return python
-
-
-def _run(command: list[str]) -> None:
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_S)
-    except subprocess.CalledProcessError as error:
-        raise UnavailableError(f"ministack could not be installed: {error.stderr or error.stdout}") from error
-    except subprocess.TimeoutExpired as error:
-        raise UnavailableError("ministack could not be installed in time") from error
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from decimal import Decimal
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -34,15 +34,48 @@ def test_pandas_keeps_integers_and_decimals(out: Path) -> None:
         assert lk.table("things").column("n").to_pylist() == [9007199254740993, None]
 
 
-def test_polars_where_it_is_installed(out: Path) -> None:
+def test_polars_keeps_integers_decimals_and_companions(out: Path) -> None:
+    import polars as pl
+
     with open_lake(out) as lk:
-        if find_spec("polars") is None:
-            with pytest.raises(SnapshotError, match="pip install polars"):
-                lk.pl("things")
-        else:
-            assert lk.pl("things").shape == (2, 5)
+        frame = lk.pl("things").sort("pk")
+        assert frame.columns == ["pk", "<b>&", "<b>&__other", "d", "n"]
+        assert frame["n"].dtype == pl.Int64
+        assert frame["n"].to_list() == [9007199254740993, None]
+        assert frame["d"].to_list() == [Decimal("0.1"), None]
+        assert frame["<b>&"].to_list() == ["x", None]
+        assert frame["<b>&__other"].to_list() == [None, '{"N":"1"}']
+        assert lk.sql("SELECT n FROM things ORDER BY pk").pl()["n"].to_list() == [9007199254740993, None]
         with pytest.raises(SnapshotError, match="no table 'other'"):
             lk.pl("other")
+
+
+def test_every_type_reaches_polars_and_pandas(tmp_path: Path) -> None:
+    item = {
+        "pk": {"S": "a"},
+        "big": {"N": "99999999999999999999999999999999999999"},
+        "tiny": {"N": "1E-130"},
+        "raw": {"B": "AAE="},
+        "flag": {"BOOL": True},
+        "none": {"NULL": True},
+        "words": {"SS": ["b", "a"]},
+        "numbers": {"NS": ["1", "2"]},
+        "list": {"L": [{"S": "x"}]},
+        "map": {"M": {"a": {"N": "1"}, "b": {"L": [{"N": "0.5"}]}}},
+    }
+    build(tmp_path / "l.duckdb", [lake_row(item)])
+    with open_lake(tmp_path / "l.duckdb") as lk:
+        (told,) = lk.table("things").to_pylist()
+        assert lk.pl("things").to_dicts() == [told]
+        assert lk.pl("things").shape == lk.df("things").shape
+        assert told["big"] == Decimal(99999999999999999999999999999999999999)
+        assert told["map"] == {"a": 1, "b": [Decimal("0.5")]}
+
+
+def test_without_polars_it_says_what_to_install(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with open_lake(out) as lk, pytest.raises(SnapshotError, match="pip install polars"):
+        lk.pl("things")
 
 
 def test_it_shows_itself(out: Path) -> None:

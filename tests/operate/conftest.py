@@ -8,7 +8,8 @@ import pytest
 
 from ingest.package import Package
 from tests.end_to_end.conftest import ministack_python, package
-from tests.end_to_end.ministack import Ministack, UnavailableError, serving, unavailable
+from tests.end_to_end.ministack import Ministack, serving
+from tests.environments import UnavailableError, unavailable
 from tests.operate.land import Land, profiles
 
 __all__ = ["ministack_python", "package"]

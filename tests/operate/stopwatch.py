@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.end_to_end.ministack import REGION, ROOT, environment, serving
+from tests.end_to_end.ministack import REGION, serving
+from tests.environments import ROOT, environment
 from tests.operate.conftest import strict_python
 from tests.operate.land import LAKE, SOURCE, Land, profiles
 
@@ -97,7 +98,7 @@ def main() -> None:
         pip = [str(folder / "venv" / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, str(ROOT)], check=True, stderr=subprocess.DEVNULL)
         shown.append(("a virtual environment, and pip install .", time.monotonic() - began))
-        python = strict_python(folder, environment(folder / "ministack"))
+        python = strict_python(folder, environment("ministack", folder / "ministack"))
         (folder / "server").mkdir()
         with serving(python, folder / "server") as aws, profiles(folder):
             land = Land(aws, folder, folder / "none.zip")

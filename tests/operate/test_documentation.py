@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dynalake.cli.app import app
-from tests.end_to_end.ministack import ROOT
+from tests.environments import ROOT
 from tests.operate.land import Land
 from tests.operate.stopwatch import LAKE_TABLE, begin, follow
 

@@ -28,6 +28,7 @@ def answer(
     lake: Path,
     config: Callable[[], Config],
     environment: Mapping[str, str],
+    url: str | None = None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[pa.RecordBatchReader]:
     """Run a query and read its answer batch by batch while the context lasts.
@@ -39,6 +40,7 @@ def answer(
         lake: the snapshot, for duckdb.
         config: gives the configuration, for hive and athena; asked only then.
         environment: the process's environment, where a password may be.
+        url: where HiveServer2 is, instead of what the configuration says.
         on_progress: called now and then with what to show a person who waits.
 
     Raises:
@@ -53,7 +55,7 @@ def answer(
         with open_lake(lake) as opened:
             yield run_on_duckdb(query, opened.connection, parameters).to_reader()
     elif engine == "hive":
-        with _on_hive(query, parameters, hive_settings(config(), environment), on_progress) as reader:
+        with _on_hive(query, parameters, hive_settings(config(), environment, url), on_progress) as reader:
             yield reader
     else:
         with _on_athena(query, parameters, config(), on_progress) as reader:

@@ -7,8 +7,10 @@ UserError
 └── PublishError     Tableau cannot be reached, refuses, or has not what was named
 """
 
+from lake.errors import ExplainedError
 
-class UserError(Exception):
+
+class UserError(ExplainedError):
     """A mistake that the user can mend; the command line prints it as one line and exits with 2."""
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from dynalake.errors import UserError
 from ingest.policy import Segments, actions_from, parse_path
 from queries.ddl import Flavour, Generated, Partitions, dynamodb_table, parquet_table
 from queries.ddl.partitions import partitions_of
@@ -19,6 +20,63 @@ DATABASE: Final = "lake"
 """The Hive database that generated statements name where the configuration says no other."""
 
 _DONE: Final = {"hash": "hashed", "mask": "masked", "drop": "dropped", "keep": "kept"}
+
+
+Written = Literal["dynamodb", "parquet", "athena", "spark"]
+"""What DDL is written for."""
+
+_FLAVOURS: Final[Mapping[str, Flavour]] = {
+    "dynamodb": "hive",
+    "parquet": "hive",
+    "athena": "athena",
+    "spark": "spark",
+}
+
+
+def generated_for(
+    pipeline: Pipeline,
+    engine: str,
+    parquet: str | None,
+    location: str | None,
+    database: str,
+    read_percent: float = 0.5,
+    *,
+    explicit: bool = False,
+) -> tuple[Generated, list[str]]:
+    """The tables for an engine, and warnings of what they would read.
+
+    Args:
+        pipeline: a pipeline that is set up.
+        engine: one of `Written`.
+        parquet: an export; needed for all engines but dynamodb.
+        location: where the engine finds the export, if elsewhere.
+        database: the database.
+        read_percent: as for `over_lake`.
+        explicit: whether each partition is named, and not found by MSCK REPAIR TABLE.
+
+    Raises:
+        UserError: there is no such engine, it needs an export, or there is no Parquet.
+        DdlError: a name or type cannot be used.
+    """
+    from dynalake.exports import open_export
+
+    if engine not in _FLAVOURS:
+        raise UserError(f"there is no DDL for {engine!r}: it must be one of {', '.join(_FLAVOURS)}")
+    export = None if parquet is None else open_export(parquet, pipeline.lake_s3)
+    if engine == "dynamodb":
+        like = None if export is None else export.schema
+        return over_lake(pipeline, database, read_percent=read_percent, like=like), []
+    if export is None:
+        raise UserError(f"--engine {engine} needs an export: give its path with --parquet")
+    generated = over_parquet(
+        pipeline,
+        export.schema,
+        location or export.location,
+        database,
+        flavour=_FLAVOURS[engine],
+        partitions=export_partitions(pipeline, export, explicit=explicit),
+    )
+    return generated, [export.warning] if location is None and export.warning is not None else []
 
 
 def hive_name(pipeline: Pipeline) -> str:

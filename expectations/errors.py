@@ -5,8 +5,10 @@ ExpectationsError
 └── CheckError       the suites cannot be run
 """
 
+from lake.errors import ExplainedError
 
-class ExpectationsError(Exception):
+
+class ExpectationsError(ExplainedError):
     """Base of all errors of the expectations package; its text says what is wrong and what to do."""
 
 

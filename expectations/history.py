@@ -19,6 +19,7 @@ from expectations.frames import Lags
 from expectations.freshness import Freshness
 from expectations.parity import ParityResult
 from expectations.suites import Outcome
+from lake.show import html_note, html_table
 
 PREFIX: Final = "check/"
 ACCEPTED: Final = "checks/accepted"
@@ -70,6 +71,13 @@ class Check:
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
         return {"verdict": self.verdict, "failed": self.failed, **asdict(self)}
+
+    def _repr_html_(self) -> str:
+        rows = [[each.suite, each.says, each.status, each.observed] for each in self.outcomes]
+        mend = f"; to mend it: {', '.join(self.mend)}" if self.mend else ""
+        return html_note(f"{self.pipeline}: {self.verdict}{mend}") + html_table(
+            ("suite", "expectation", "", "observed"), rows
+        )
 
     def to_entry(self) -> tuple[str, dict[str, Any]]:
         """The entry of the checkpoint table and its content."""

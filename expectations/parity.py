@@ -27,6 +27,7 @@ from expectations.bulk import BATCH_ROWS, Batch, Item, Pages, digest_batches
 from expectations.canonical import canonical_text
 from expectations.errors import ParityError
 from expectations.recheck import Difference, Looks, Reader, Tally, look_again
+from lake.show import html_note, html_table
 
 __all__ = ["Difference", "Looks", "ParityResult", "Reader", "Side", "compare", "compare_keys"]
 
@@ -38,6 +39,9 @@ PASS_ROWS: Final = 4_000_000
 
 KEPT: Final = 1_000
 """Differences that a result holds; all of them go to `on_difference`."""
+
+_SHOWN: Final = 10
+"""Differences that a notebook shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,24 @@ class ParityResult:
     def exact(self) -> bool:
         """Whether both sides are the same."""
         return not self.wrong
+
+    def _repr_html_(self) -> str:
+        counts = ("source_rows", "lake_rows", "tombstones", "missing", "extra", "different", "in_flight")
+        shown = html_table(
+            [name.replace("_", " ") for name in counts], [[f"{getattr(self, name):,}" for name in counts]]
+        )
+        if self.exact:
+            return shown + html_note("source and lake are the same")
+        shown += html_note(f"{self.ratio:.4%} of the rows do not agree")
+        rows = [
+            [
+                each.reason,
+                ", ".join(f"{name} {next(iter(value.values()))}" for name, value in each.key.items()),
+                ", ".join(each.attributes),
+            ]
+            for each in self.differences[:_SHOWN]
+        ]
+        return shown + html_table(("reason", "key", "attributes"), rows)
 
 
 def compare(

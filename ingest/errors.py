@@ -18,8 +18,10 @@ IngestError
 └── BackfillError          a backfill cannot start or go on
 """
 
+from lake.errors import ExplainedError
 
-class IngestError(Exception):
+
+class IngestError(ExplainedError):
     """Base of all errors of the ingest package; its text says what is wrong and what to do."""
 
 

@@ -14,7 +14,7 @@ import duckdb
 
 from lake.contract.positions import StreamPositions
 from lake.contract.rows import SOURCE_AT
-from lake.errors import SnapshotError
+from lake.errors import SnapshotError, explain
 from lake.show import html_note, html_table, text_table
 from lake.times import utc
 from lake.types import Column, identifier, literal, type_from_json
@@ -165,6 +165,22 @@ class Lake:
         """The DuckDB connection that `sql` uses, for libraries which want one."""
         return self._con
 
+    def cursor(self) -> Cursor:
+        """A cursor as PEP 249 has it, where the snapshot's tables need no prefix either.
+
+        With `commit` and `rollback` this is what JupySQL asks of a connection, so `%sql lake` takes the lake itself;
+        it is asked anew for each query, so the version that `reload` took is the one that is shown.
+        """
+        cursor = self._con.cursor()
+        cursor.execute("USE lake")
+        return Cursor(cursor)
+
+    def commit(self) -> None:
+        """Nothing to do: a snapshot is only read."""
+
+    def rollback(self) -> None:
+        """Nothing to do: a snapshot is only read."""
+
     def sql(
         self, text: str, params: Sequence[Any] | Mapping[str, Any] | None = None
     ) -> duckdb.DuckDBPyRelation:
@@ -177,7 +193,11 @@ class Lake:
         Raises:
             duckdb.Error: the query is wrong.
         """
-        return self._con.sql(text, params=params)
+        try:
+            return self._con.sql(text, params=params)
+        except duckdb.Error as error:
+            explain(error)
+            raise
 
     def tables(self) -> tuple[str, ...]:
         """The tables' names."""
@@ -341,6 +361,30 @@ class Lake:
         tables = self.tables()
         if table not in tables:
             raise SnapshotError(f"{self._path} has no table {table!r}; it has {', '.join(tables) or 'none'}")
+
+
+class Cursor:
+    """DuckDB's cursor, whose mistakes of SQL read in a notebook as the lake's own errors do."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Use `Lake.cursor`."""
+        self._cursor = cursor
+
+    def execute(self, query: str, parameters: object = None) -> Self:
+        """Runs a query; what it answers is read from this cursor, by `fetchall()`, `df()` and the others of DuckDB.
+
+        Raises:
+            duckdb.Error: the query is wrong.
+        """
+        try:
+            self._cursor.execute(query, parameters)
+        except duckdb.Error as error:
+            explain(error)
+            raise
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -7,8 +7,10 @@ QueryError
 └── EngineError            an engine refuses the query, or its dialect cannot say it
 """
 
+from lake.errors import ExplainedError
 
-class QueryError(Exception):
+
+class QueryError(ExplainedError):
     """Base of all errors of the queries package; its text says what is wrong and what to do."""
 
 

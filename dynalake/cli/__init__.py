@@ -5,13 +5,7 @@ from __future__ import annotations
 import sys
 
 from dynalake.cli.endings import DONE, INTERRUPTED, MISTAKE, last_words, told_to_end
-from dynalake.errors import UserError
-from expectations.errors import ExpectationsError
-from ingest.errors import IngestError
-from lake.errors import LakeError
-from queries.errors import QueryError
-
-_EXPECTED = (UserError, ExpectationsError, IngestError, LakeError, QueryError)
+from lake.errors import ExplainedError
 
 
 def main() -> None:
@@ -38,7 +32,7 @@ def _run() -> None:
 
     try:
         app()
-    except _EXPECTED as error:
+    except ExplainedError as error:
         _leave(str(error))
     except Exception as error:
         # botocore's errors (no route, no credentials) are the user's surroundings, not our defect.

@@ -12,6 +12,7 @@ from dynalake.cli import (
     demonstrate,
     fresh,
     hive,
+    notebooks,
     operate,
     publishing,
     recover,
@@ -57,5 +58,6 @@ for command in (
     hive.dictionary,
     ask.query,
     ask.queries,
+    notebooks.notebooks,
 ):
     app.command()(command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,8 +16,7 @@ from dynalake.screen import Screen
 
 if TYPE_CHECKING:
     from dynalake.config import Config
-    from dynalake.pipeline import Pipeline
-    from queries.ddl import Flavour, Generated, Impossible
+    from queries.ddl import Impossible
     from queries.hive import HiveSession
 
 NOT_IN_PLACE = 1
@@ -31,14 +29,6 @@ class Engine(StrEnum):
     parquet = "parquet"
     athena = "athena"
     spark = "spark"
-
-
-_FLAVOURS: Mapping[Engine, Flavour] = {
-    Engine.dynamodb: "hive",
-    Engine.parquet: "hive",
-    Engine.athena: "athena",
-    Engine.spark: "spark",
-}
 
 
 class Partitioning(StrEnum):
@@ -127,6 +117,7 @@ def ddl(
     Exit code 1: something cannot be changed in place; --recreate does it.
     """
     from dynalake.config import load_config
+    from dynalake.tables import generated_for
     from queries.ddl import SavedState, difference
 
     screen = Screen(as_json=as_json)
@@ -139,9 +130,9 @@ def ddl(
     before = SavedState(None) if since is None else SavedState.from_json(_read(since), str(since))
     pipeline, settings = open_set_up(name, config), load_config(config)
     database = database or _database_of(apply) or settings.hive.database
-    generated, warnings = _generated(
+    generated, warnings = generated_for(
         pipeline,
-        engine,
+        engine.value,
         parquet,
         location,
         database,
@@ -200,14 +191,14 @@ def dictionary(
     Examples: `dynalake dictionary orders`, `dynalake dictionary orders --format alation --out orders.csv`
     """
     from dynalake.config import load_config
-    from dynalake.tables import sensitivity
+    from dynalake.tables import generated_for, sensitivity
     from queries.dictionary import CSV_FIELDS, rows_of, written
     from queries.dictionary import dictionary as entries_of
 
     screen = Screen(as_json=as_json)
     pipeline, settings = open_set_up(name, config), load_config(config)
-    engine = Engine.dynamodb if parquet is None else Engine.parquet
-    generated, _ = _generated(
+    engine = "dynamodb" if parquet is None else "parquet"
+    generated, _ = generated_for(
         pipeline, engine, parquet, None, database or settings.hive.database, 0.5, explicit=False
     )
     keys = {part.name: part.role for part in pipeline.source_table.key}
@@ -223,38 +214,6 @@ def dictionary(
         }
     )
     screen.say(f"{out}: {len(entries):,} rows for {format_.value}" if out is not None else text.rstrip("\n"))
-
-
-def _generated(
-    pipeline: Pipeline,
-    engine: Engine,
-    parquet: str | None,
-    location: str | None,
-    database: str,
-    read_percent: float,
-    *,
-    explicit: bool,
-) -> tuple[Generated, list[str]]:
-    """The tables, and warnings of what they would read."""
-    from dynalake.exports import open_export
-    from dynalake.tables import export_partitions, over_lake, over_parquet
-
-    export = None if parquet is None else open_export(parquet, pipeline.lake_s3)
-    if engine is Engine.dynamodb:
-        like = None if export is None else export.schema
-        return over_lake(pipeline, database, read_percent=read_percent, like=like), []
-    if export is None:
-        raise UserError(f"--engine {engine.value} needs an export: give its path with --parquet")
-    generated = over_parquet(
-        pipeline,
-        export.schema,
-        location or export.location,
-        database,
-        flavour=_FLAVOURS[engine],
-        partitions=export_partitions(pipeline, export, explicit=explicit),
-    )
-    warnings = [export.warning] if location is None and export.warning is not None else []
-    return generated, warnings
 
 
 def _session(settings: Config, url: str) -> HiveSession:

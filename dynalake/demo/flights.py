@@ -175,6 +175,25 @@ class Story:
     before: list[dict[str, Any]]
     live: list[Write]
 
+    def from_moment(self, moment: datetime) -> Story:
+        """The same story joined later: what was written before then is in the table already."""
+        items = {_identity(item): dict(item) for item in self.before}
+        for write in self.live:
+            if write.at >= moment:
+                continue
+            if write.kind == "delete":
+                items.pop(_identity(write.key), None)
+                continue
+            item = items.setdefault(_identity(write.key), {})
+            item |= write.values
+            if write.history is not None:
+                item["history"] = {"L": [*item["history"]["L"], {**write.history}]}
+        return Story(list(items.values()), [write for write in self.live if write.at >= moment])
+
+
+def _identity(key: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(key[name]["S"] for name, _ in KEY)
+
 
 BOARD_DAYS: Final = 3
 """The flights of 1 to 3 January are on the board when the pipeline is set up."""
@@ -187,14 +206,18 @@ EVENING: Final = datetime(2013, 1, 1, 22, 0)
 """The story ends while some of the day's flights are still in the air."""
 
 
-def story() -> Story:
+def story(board_days: int = BOARD_DAYS, new_flights: int = NEW_FLIGHTS) -> Story:
     """1 January until ten in the evening: 2,699 flights on the board, 400 new ones, and what happened to them.
 
     Cancellations of all three days are known, and taken off the board, on the first.
+
+    Args:
+        board_days: the first days of January whose flights are on the board.
+        new_flights: flights of the day after that are put on the board meanwhile.
     """
     everything = list(flights())
-    board = [flight for flight in everything if flight.scheduled.day <= BOARD_DAYS]
-    coming = [flight for flight in everything if flight.scheduled.day == BOARD_DAYS + 1][:NEW_FLIGHTS]
+    board = [flight for flight in everything if flight.scheduled.day <= board_days]
+    coming = [flight for flight in everything if flight.scheduled.day == board_days + 1][:new_flights]
     live: list[Write] = []
     for flight in board:
         early = timedelta(days=flight.scheduled.day - 1)
@@ -202,7 +225,7 @@ def story() -> Story:
             live.extend(replace(write, at=write.at - early) for write in life_of(flight))
     live = [write for write in live if write.at < EVENING]
     first = min(write.at for write in live)
-    step = (EVENING - first) / NEW_FLIGHTS
+    step = (EVENING - first) / max(1, new_flights)
     live.extend(
         Write(first + step * number, "insert", flight.key, flight.on_the_board())
         for number, flight in enumerate(coming)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from dynalake.demo.world import LAKE_ACCOUNT, REGION, SOURCE_ACCOUNT
+
 CONFIG_TEXT: Final = """\
 # What the demo's pipeline would look like for two accounts of your own.
 # The demo's accounts lived inside its process and are gone; fill in yours, then: dynalake setup flights
@@ -15,6 +17,31 @@ lake.region = "us-east-1"
 lake.role_arn = "arn:aws:iam::999999999999:role/dynalake-flights"
 lake.external_id = "choose-one"
 """
+
+_WORLD_CONFIG: Final = """\
+# The pipeline of the notebooks. Its two accounts live in a notebook's kernel, while a world is open there.
+[pipelines.flights]
+source = {{ table = "flights", account = "{source}", region = "{region}", role_arn = "{role_of_source}" }}
+lake.account = "{lake}"
+lake.region = "{region}"
+lake.role_arn = "{role_of_lake}"
+lake.external_id = "demo"
+quarantine = "{quarantine}"
+checks.fresh_warn_s = 1 # a day passes quickly here: a change that waits longer than this is worth a warning
+"""
+
+
+def world_config(quarantine: str) -> str:
+    """The configuration of a notebook's world; what it puts away goes to this folder."""
+    role = "arn:aws:iam::{}:role/dynalake-demo"
+    return _WORLD_CONFIG.format(
+        source=SOURCE_ACCOUNT,
+        lake=LAKE_ACCOUNT,
+        region=REGION,
+        role_of_source=role.format(SOURCE_ACCOUNT),
+        role_of_lake=role.format(LAKE_ACCOUNT),
+        quarantine=quarantine,
+    )
 
 
 def next_steps(facts: Mapping[str, Any]) -> str:

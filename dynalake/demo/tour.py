@@ -8,40 +8,35 @@ off the board; then what analysts get of it, and the proof that it is the same.
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dynalake.config import parse_config
-from dynalake.demo.flights import KEY, TABLE, Story, Write, story
+from dynalake.demo.flights import TABLE, Story, story
 from dynalake.demo.notes import CONFIG_TEXT, next_steps
-from dynalake.demo.world import LAKE_ACCOUNT, REGION, SOURCE_ACCOUNT, embedded_aws
+from dynalake.demo.stage import (
+    IN_FLIGHT,
+    PACING,
+    Replication,
+    configuration,
+    make_source,
+    write_to_source,
+)
+from dynalake.demo.world import SOURCE_ACCOUNT, embedded_aws
 from dynalake.errors import UserError
 from dynalake.pipeline import Pipeline
 from dynalake.screen import Screen
 from ingest.records import lambda_event
 from ingest.shards import StreamReader
-from ingest.walk import Pacing
 
 if TYPE_CHECKING:
-    from types_boto3_dynamodb import DynamoDBClient
-
     from expectations.parity import ParityResult
-    from ingest.backfill import BackfillReport
     from ingest.worker import WorkerReport
 
-IN_FLIGHT: Final = 4
-"""The embedded AWS runs in this process, so more writes at once would only wait for one another."""
-
-BACKLOG: Final = 20
-"""The writer waits while more changes than this are on their way: the embedded AWS serves some hundred requests
-a second, writer and replicator together, and a backlog would measure that and not the pipeline."""
-
-PACING: Final = Pacing(least_s=0.01, most_s=0.1, quiet_answers=5, quiet_s=1.0)
 REDELIVERED: Final = 200
 QUERY: Final = "late_flights"
 QUERY_PARAMETERS: Final = {"minutes": 60, "top_n": 8}
@@ -83,10 +78,10 @@ def run_demo(folder: Path, screen: Screen) -> Summary:
     with ExitStack() as stack:
         screen.heading("1  Two AWS accounts, embedded in this process, kept apart by STS AssumeRole")
         stack.enter_context(embedded_aws())
-        config = parse_config(_configuration(folder), "the demo's configuration")
+        config = parse_config(configuration(folder), "the demo's configuration")
         pipeline = Pipeline.open(TABLE, config.pipelines[TABLE], in_flight=IN_FLIGHT)
         played = story()
-        _make_source(pipeline.source_dynamodb(), played)
+        make_source(pipeline.source_dynamodb(), played.before)
         screen.say(
             f"   account {SOURCE_ACCOUNT} has the table {TABLE!r}: {len(played.before):,} flights of New York,\n"
             "   1 to 3 January 2013, as scheduled. Its stream is switched on now."
@@ -105,45 +100,6 @@ def run_demo(folder: Path, screen: Screen) -> Summary:
     return summary
 
 
-def _configuration(folder: Path) -> dict[str, Any]:
-    role = "arn:aws:iam::{}:role/dynalake-demo"
-    source = {
-        "account": SOURCE_ACCOUNT,
-        "region": REGION,
-        "role_arn": role.format(SOURCE_ACCOUNT),
-        "table": TABLE,
-    }
-    lake = {
-        "account": LAKE_ACCOUNT,
-        "region": REGION,
-        "role_arn": role.format(LAKE_ACCOUNT),
-        "external_id": "demo",
-    }
-    quarantine = str(folder / "quarantine")
-    return {"pipelines": {TABLE: {"source": source, "lake": lake, "quarantine": quarantine}}}
-
-
-def _make_source(dynamodb: DynamoDBClient, played: Story) -> None:
-    """A table that was there before anyone thought of replication: the stream comes after the rows."""
-    dynamodb.create_table(
-        TableName=TABLE,
-        KeySchema=[
-            {"AttributeName": KEY[0][0], "KeyType": "HASH"},
-            {"AttributeName": KEY[1][0], "KeyType": "RANGE"},
-        ],
-        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in KEY],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    for start in range(0, len(played.before), 25):
-        requests: Sequence[Any] = [
-            {"PutRequest": {"Item": item}} for item in played.before[start : start + 25]
-        ]
-        dynamodb.batch_write_item(RequestItems={TABLE: requests})
-    dynamodb.update_table(
-        TableName=TABLE, StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}
-    )
-
-
 def _set_up(pipeline: Pipeline, screen: Screen) -> None:
     screen.heading("2  Setting up the lake side: dynalake setup flights")
     steps, _ = pipeline.setup()
@@ -151,81 +107,14 @@ def _set_up(pipeline: Pipeline, screen: Screen) -> None:
         screen.say(f"   {step.done:<5} {step.what}")
 
 
-class _Replication:
-    """The worker and the backfill, side by side in threads of their own."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
-        self._stop, self._finish, self._delivered = threading.Event(), threading.Event(), threading.Event()
-        self._records = 0
-        self._failure: BaseException | None = None
-        self._threads = [
-            threading.Thread(target=self._guarded, args=[job], daemon=True)
-            for job in (self._work, self._fill)
-        ]
-        self.worker: WorkerReport
-        self.backfill: BackfillReport
-
-    def __enter__(self) -> _Replication:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-
-    def wait_until_reading(self) -> None:
-        """Return once the worker reads the stream."""
-        while self._pipeline.health().state == "not started" and self._failure is None:
-            self._delivered.wait(0.05)
-        self._raise()
-
-    def wait_for_backlog(self, written: int) -> None:
-        """Return once no more than BACKLOG of the changes written are still on their way."""
-        while written - self._records > BACKLOG and self._failure is None:
-            self._delivered.clear()
-            self._delivered.wait(0.05)
-        self._raise()
-
-    def finish(self) -> None:
-        """Return once both are done: all rows filled, all changes delivered."""
-        self._finish.set()
-        for thread in self._threads:
-            thread.join()
-        self._raise()
-
-    def _work(self) -> None:
-        self.worker = self._pipeline.run_worker(
-            self._stop, self._finish, pacing=PACING, on_progress=self._note
-        )
-
-    def _fill(self) -> None:
-        self.backfill = self._pipeline.backfill()
-
-    def _note(self, report: WorkerReport) -> None:
-        self._records = report.records
-        self._delivered.set()
-
-    def _guarded(self, job: Callable[[], None]) -> None:
-        try:
-            job()
-        except BaseException as failure:
-            self._failure = failure
-            self._stop.set()
-
-    def _raise(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-
 def _replicate(pipeline: Pipeline, played: Story, screen: Screen, summary: Summary) -> WorkerReport:
     screen.heading("3  Replicating what happens, while it is backfilled: dynalake run, backfill")
     source = pipeline.source_dynamodb()
-    with _Replication(pipeline) as replication:
+    with Replication(pipeline) as replication:
         replication.wait_until_reading()
         with screen.progress("   changes written", len(played.live)) as bar:
             for number, write in enumerate(played.live, 1):
-                _write(source, write)
+                write_to_source(source, write)
                 bar.at(number)
                 replication.wait_for_backlog(number)
         replication.finish()
@@ -251,25 +140,6 @@ def _replicate(pipeline: Pipeline, played: Story, screen: Screen, summary: Summa
     summary.claim("every change written was delivered", report.records == len(played.live))
     summary.claim("the worker was caught up", report.caught_up)
     return report
-
-
-def _write(dynamodb: DynamoDBClient, write: Write) -> None:
-    key: Any = write.key
-    if write.kind == "insert":
-        dynamodb.put_item(TableName=TABLE, Item=dict(write.values))
-    elif write.kind == "delete":
-        dynamodb.delete_item(TableName=TABLE, Key=key)
-    else:
-        sets = [f"#a{number} = :a{number}" for number in range(len(write.values))]
-        names = {f"#a{number}": name for number, name in enumerate(write.values)}
-        values: dict[str, Any] = {f":a{number}": value for number, value in enumerate(write.values.values())}
-        dynamodb.update_item(
-            TableName=TABLE,
-            Key=key,
-            UpdateExpression=f"SET {', '.join(sets)}, #h = list_append(#h, :h)",
-            ExpressionAttributeNames={**names, "#h": "history"},
-            ExpressionAttributeValues={**values, ":h": {"L": [write.history]}},
-        )
 
 
 def _redeliver(pipeline: Pipeline, screen: Screen, summary: Summary) -> None:

@@ -24,8 +24,13 @@ def watching(con: duckdb.DuckDBPyConnection, on_progress: Callable[[int, int], N
             if percent >= 0:
                 on_progress(min(WHOLE, round(percent)), WHOLE)
 
-    con.execute("SET enable_progress_bar = true")
-    con.execute("SET enable_progress_bar_print = false")
+    try:
+        con.execute("SET enable_progress_bar = true")
+        con.execute("SET enable_progress_bar_print = false")
+    except duckdb.InvalidInputException:
+        # In a notebook without ipywidgets DuckDB refuses both, even not to print: the work needs no percent.
+        yield
+        return
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()
     try:

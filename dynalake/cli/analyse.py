@@ -174,10 +174,10 @@ def export(
         screen.say(increment_line(report.increment))
 
 
-def increment_line(increment: Increment) -> str:
+def increment_line(increment: Increment, done: str = "written") -> str:
     """How an extract was brought up to date, for people."""
     if increment.full is not None:
-        return f"written in full: {increment.full}"
+        return f"{done} in full: {increment.full}"
     if not increment.deleted and not increment.inserted:
         return "nothing has changed since the last time"
     return f"only what changed: {increment.deleted:,} rows deleted, {increment.inserted:,} inserted"

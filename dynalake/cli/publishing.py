@@ -109,8 +109,8 @@ def publish(
         with screen.progress(f"publishing {name}") as bar:
 
             def sending(done: int, total: int) -> None:
-                bar.describe(f"sending {name}, bytes")
-                bar.at(done, total)
+                bar.describe(f"sending {name}, kB" if done < total else "Tableau takes it in")
+                bar.at(done // 1_000, total // 1_000)
 
             report = publish_table(
                 lake,
@@ -134,7 +134,7 @@ def publish(
         f"{report.project}/{report.name}: {report.rows:,} rows, {report.bytes:,} bytes sent, {report.seconds:.1f} s"
     )
     if report.increment:
-        screen.say(increment_line(report.increment))
+        screen.say(increment_line(report.increment, "published"))
     if report.url:
         screen.say(report.url)
     if not report.complete:

@@ -31,7 +31,7 @@ T = TypeVar("T")
 Progress = Callable[[int, int], None]
 Mode = Literal["overwrite", "create", "append"]
 
-CHUNK_BYTES: Final = 16 << 20
+CHUNK_BYTES: Final = 8 << 20
 """One part of an upload: Tableau takes up to 64 MB at a time."""
 
 ATTEMPTS: Final = 4

@@ -82,7 +82,9 @@ def find_changes(
     if max(gone, come) * LARGEST_SHARE > rows:
         raise NoTrailError(f"{max(gone, come):,} rows have changed, of {rows:,}")
     if (gone + trail.replaced) * LARGEST_SHARE > rows:
-        raise NoTrailError(f"{gone + trail.replaced:,} rows were replaced since it last was, of {rows:,}")
+        raise NoTrailError(
+            f"{gone + trail.replaced:,} rows have been replaced since it last was, of {rows:,}"
+        )
     return Changes(gone, come)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from lake.export import hyper
 from lake.export.extract import ExtractColumn, extract_columns
-from lake.export.increment import apply_changes, find_changes
+from lake.export.increment import Changes, apply_changes, find_changes
 from lake.export.layout import Layout
 from lake.export.target import local_target
 from lake.export.tdsx import pack, unpack
@@ -17,6 +19,11 @@ from lake.export.trail import NoTrailError, Trail, digest, read_trail, trail_of,
 from lake.open import Lake
 
 TableauFormat = Literal["hyper", "tdsx"]
+
+LARGEST_GROWTH: Final = 2
+"""An extract so many times as large as when it was last written in full is written in full again."""
+
+_OTHER: Final = "the extract there is not the one that its trail belongs to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,31 +77,52 @@ def update(
     out = out.absolute()
     columns = extract_columns(lake, table, layout)
     now = Trail.of(lake, table, columns)
+    why = None
+    try:
+        before, changes = _changes(lake, table, out, columns, now)
+        if not changes.gone and not changes.come:
+            return Increment(None, 0, 0)
+        with _targets(out) as (part, trail_part):
+            _exchange(lake, table, out, part, format_, columns, before, changes)
+            told = replace(
+                now,
+                digest=digest(part),
+                replaced=before.replaced + changes.gone,
+                written_bytes=before.written_bytes,
+            )
+            write_trail(lake, table, trail_part, told)
+            return Increment(None, changes.gone, changes.come)
+    except NoTrailError as error:
+        why = str(error)
+    with _targets(out) as (part, trail_part):
+        _write(lake, table, part, format_, columns, layout)
+        write_trail(
+            lake, table, trail_part, replace(now, digest=digest(part), written_bytes=part.stat().st_size)
+        )
+    return Increment(why, 0, now.rows)
+
+
+@contextmanager
+def _targets(out: Path) -> Iterator[tuple[Path, Path]]:
+    """Places for an extract and its trail.
+
+    The extract is put in its place first: between the two it has no trail that fits, and is written in full next.
+    """
     with (
         local_target(trail_of(out), directory=False) as trail_part,
         local_target(out, directory=False) as part,
     ):
-        try:
-            increment, replaced = _update(lake, table, out, part, format_, columns, now)
-        except NoTrailError as error:
-            part.unlink(missing_ok=True)
-            _write(lake, table, part, format_, columns, layout)
-            increment, replaced = Increment(str(error), 0, now.rows), 0
-        write_trail(lake, table, trail_part, replace(now, digest=digest(part), replaced=replaced))
-        # The extract is put in place first: between the two it has no trail that fits, and is written in full next.
-    return increment
+        yield part, trail_part
 
 
-def _update(
-    lake: Lake,
-    table: str,
-    out: Path,
-    part: Path,
-    format_: TableauFormat,
-    columns: list[ExtractColumn],
-    now: Trail,
-) -> tuple[Increment, int]:
-    """Makes the new extract from the old one; gives what was done, and how many rows have been replaced by now."""
+def _changes(
+    lake: Lake, table: str, out: Path, columns: list[ExtractColumn], now: Trail
+) -> tuple[Trail, Changes]:
+    """What the extract there was made from, and what has changed since.
+
+    Raises:
+        NoTrailError: the extract is to be written in full.
+    """
     if not out.exists():
         raise NoTrailError("there was no extract yet")
     before = read_trail(out)
@@ -102,19 +130,36 @@ def _update(
     if not before.rows:
         # Hyper writes to a file without rows each time that it is opened, so its digest tells nothing.
         raise NoTrailError("the extract there had no rows")
-    changes = find_changes(lake, table, columns, before, trail_of(out))
+    if digest(out) != before.digest:
+        raise NoTrailError(_OTHER)
+    if out.stat().st_size > before.written_bytes * LARGEST_GROWTH:
+        raise NoTrailError(
+            "the file has grown much since it last was, as Hyper keeps the room of deleted rows"
+        )
+    return before, find_changes(lake, table, columns, before, trail_of(out))
+
+
+def _exchange(
+    lake: Lake,
+    table: str,
+    out: Path,
+    part: Path,
+    format_: TableauFormat,
+    columns: list[ExtractColumn],
+    before: Trail,
+    changes: Changes,
+) -> None:
+    """Makes the new extract, in the file `part`, from the old one."""
     if digest(out, part) != before.digest:
-        raise NoTrailError("the extract there is not the one that its trail belongs to")
-    if changes.gone or changes.come:
-        if format_ == "hyper":
-            apply_changes(lake, table, columns, changes, part)
-        else:
-            with tempfile.TemporaryDirectory(prefix="dynalake-export-") as folder:
-                inner = Path(folder) / "extract.hyper"
-                unpack(part, inner)
-                apply_changes(lake, table, columns, changes, inner)
-                pack(lake, table, columns, inner, part)
-    return Increment(None, changes.gone, changes.come), before.replaced + changes.gone
+        raise NoTrailError(_OTHER)
+    if format_ == "hyper":
+        apply_changes(lake, table, columns, changes, part)
+        return
+    with tempfile.TemporaryDirectory(prefix="dynalake-export-") as folder:
+        inner = Path(folder) / "extract.hyper"
+        unpack(part, inner)
+        apply_changes(lake, table, columns, changes, inner)
+        pack(lake, table, columns, inner, part)
 
 
 def _write(

@@ -44,6 +44,7 @@ class Trail:
         rows: its rows.
         replaced: rows that were deleted from the file since it was last written in full; Hyper does not give their
             room back.
+        written_bytes: the size of the file when it was last written in full.
     """
 
     digest: str
@@ -52,9 +53,10 @@ class Trail:
     columns: tuple[tuple[str, str, str], ...]
     rows: int
     replaced: int = 0
+    written_bytes: int = 0
 
     @classmethod
-    def of(cls, lake: Lake, table: str, columns: Sequence[ExtractColumn], *, replaced: int = 0) -> Self:
+    def of(cls, lake: Lake, table: str, columns: Sequence[ExtractColumn]) -> Self:
         """The trail of an extract that holds the table as the snapshot has it; its digest is still to come."""
         (name,) = lake.sql(
             "SELECT lake_table FROM _lake.tables WHERE table_name = ?", params=[table]
@@ -65,7 +67,6 @@ class Trail:
             key_columns(lake, table),
             tuple((each.name, each.type, each.made_of) for each in columns),
             lake.freshness(table).rows,
-            replaced,
         )
 
     def require_same(self, now: Trail) -> None:

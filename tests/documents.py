@@ -39,12 +39,14 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
+_COMMAND = re.compile(r"(?:^\$ |/bin/)dynalake (.+)$")
+
+
 def commands(page: Path) -> Iterator[tuple[int, list[str]]]:
-    """dynalake's commands that a page shows after a `$ ` in its console blocks, each with the block's line."""
+    """dynalake's commands on a page, each with its block's line: after a `$ `, or in a crontab or a unit."""
     for block in blocks(page):
-        if block.language != "console":
+        if block.language not in ("console", "cron", "ini"):
             continue
-        lines = block.text.replace("\\\n", " ").splitlines()
-        for line in lines:
-            if line.startswith("$ dynalake "):
-                yield block.line, shlex.split(line.removeprefix("$ "), comments=True)
+        for line in block.text.replace("\\\n", " ").splitlines():
+            if found := _COMMAND.search(line):
+                yield block.line, ["dynalake", *shlex.split(found[1], comments=True)]

@@ -53,7 +53,9 @@ def environment(name: str, cache: Path) -> Path:
                 "--disable-pip-version-check",
                 "--no-compile",
             ]
-            _run(name, [*pip, "--require-hashes", "--only-binary=:all:", "--requirement", str(lock_file)])
+            # The lock has all of it: nothing is left to resolve, at which pip stumbles over extras.
+            exactly = ["--no-deps", "--require-hashes", "--only-binary=:all:"]
+            _run(name, [*pip, *exactly, "--requirement", str(lock_file)])
             made.touch()
     return python
 

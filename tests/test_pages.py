@@ -23,7 +23,7 @@ from tests.documents import PAGES, Block, blocks, commands
 from tests.environments import ROOT
 from tests.queries.lake_of_flights import make
 
-TOOLS = [ROOT / "docs" / f"{name}.md" for name in ("duckdb", "pandas", "dbt", "athena")]
+TOOLS = [ROOT / "docs" / f"{name}.md" for name in ("duckdb", "pandas", "dbt", "athena", "scheduling")]
 """Pages whose Python and SQL is run, from the first block to the last."""
 
 
@@ -72,6 +72,7 @@ def test_what_a_page_shows_is_what_comes(page: Path, there: Path) -> None:
             where = f"{page.name}, line {block.line}"
             if block.about.startswith("file="):
                 assert block.text == (ROOT / block.about.removeprefix("file=")).read_text(), where
+                ran += 1
                 continue
             sql = asked(block)
             if "athena" in block.about:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
-from dynalake.cli.endings import DONE, INTERRUPTED, MISTAKE, last_words, told_to_end
+from dynalake.cli.endings import DEFECT, DONE, INTERRUPTED, MISTAKE, last_words, told_to_end
 from lake.errors import ExplainedError
 
 
@@ -23,7 +24,8 @@ def main() -> None:
         except Exception:
             # DuckDB, stopped by a signal, says "Query interrupted" by a RuntimeError of no kind of its own.
             if told.number is None:
-                raise
+                traceback.print_exc()
+                sys.exit(DEFECT)
             _leave(*last_words(_command(), told.number))
 
 

@@ -6,6 +6,7 @@
 | 1 | done, and the answer is no: see the command |
 | 2 | a mistake that you can mend, said in one line; of `check`: failed |
 | 3 | `check` alone: it could not be checked |
+| 70 | a defect of dynalake: it shows a traceback; never mistaken for an answer |
 | 130 | ended by Ctrl-C (SIGINT) |
 | 143 | ended by SIGTERM, as a scheduler or a container sends it |
 """
@@ -23,6 +24,9 @@ from typing import Final, NoReturn
 DONE: Final = 0
 NO: Final = 1
 MISTAKE: Final = 2
+DEFECT: Final = 70
+"""EX_SOFTWARE of sysexits.h. Python's own would be 1, which a scheduler takes for an answer."""
+
 INTERRUPTED: Final = 128 + signal.SIGINT
 TERMINATED: Final = 128 + signal.SIGTERM
 

@@ -17,7 +17,7 @@ import pytest
 from dynalake.cli.app import app
 from dynalake.cli.endings import ANSWERS_NO, STAYS, told_to_end
 from dynalake.demo.world import LAKE_ACCOUNT, REGION, SOURCE_ACCOUNT
-from tests.dynalake.accounts import ROLE
+from tests.dynalake.accounts import ROLE, command
 from tests.dynalake.held import Gate, OnATerminal, in_a_pipe, serving
 
 if TYPE_CHECKING:
@@ -225,3 +225,17 @@ def test_signals_that_are_ignored_stay_so_and_handlers_are_given_back() -> None:
     thread = threading.Thread(target=lambda: told_to_end().__enter__())
     thread.start()
     thread.join()
+
+
+def test_a_defect_is_never_taken_for_an_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Python would end with 1: of `check` a warning, with which a scheduler goes on."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("dynalake.cli.checks.open_set_up", broken)
+    code, out, err = command(capsys, "check", "orders", "--config", tmp_path / "dynalake.toml")
+    assert (code, out) == (70, "")
+    assert "ZeroDivisionError" in err

@@ -65,6 +65,7 @@ STAYS: Final[Mapping[str, str]] = {
     "dictionary": "nothing was written",
     "query": "the query was cancelled",
     "queries": "nothing was changed",
+    "notebooks": "copies that were made stay, and are yours",
 }
 """What a command leaves that was ended from outside, and what to do then."""
 

@@ -66,7 +66,7 @@ CASES = (
     Case(("export", "orders", "--out", "orders.parquet"), "Scan", "rows read"),
     Case(("refresh", "orders"), "GetRecords", "changes read"),
 )
-SHORT = {"demo", "init", "report", "ddl", "dictionary", "queries"}
+SHORT = {"demo", "init", "report", "ddl", "dictionary", "queries", "notebooks"}
 """These read little, or say each step as they come to it."""
 ELSEWHERE = {"run", "follow", "query", "deploy", "remove", "publish"}
 

@@ -165,10 +165,14 @@ def _exchange(
 def _write(
     lake: Lake, table: str, part: Path, format_: TableauFormat, columns: list[ExtractColumn], layout: Layout
 ) -> None:
-    if format_ == "hyper":
-        hyper.write(lake, table, part, columns, layout.sort_by)
-        return
     with tempfile.TemporaryDirectory(prefix="dynalake-export-") as folder:
+        if format_ == "hyper":
+            hyper.write(lake, table, part, columns, layout.sort_by)
+            # Hyper lets only the owner and his group read what it makes: let all read it who may read files made here.
+            made = Path(folder) / "made"
+            made.touch()
+            part.chmod(made.stat().st_mode)
+            return
         inner = Path(folder) / "extract.hyper"
         hyper.write(lake, table, inner, columns, layout.sort_by)
         pack(lake, table, columns, inner, part)

@@ -154,6 +154,7 @@ def test_only_what_changed_is_exchanged(tmp_path: Path, format_: Any) -> None:
     snapshot, out = tmp_path / "lake.duckdb", tmp_path / f"things.{format_}"
     build(snapshot, things(20, **EVERY_TYPE))
     first = update(snapshot, out, format_)
+    assert out.stat().st_mode == snapshot.stat().st_mode, "whoever may read the snapshot may read the extract"
     assert why(first) == "there was no extract yet"
     # Row 3 has changed, 19 is gone, 20 is new.
     build(snapshot, [*things(19, {3: 100}, **EVERY_TYPE), row({"pk": {"S": "k20"}, **EVERY_TYPE}, 101)])

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from dynalake.errors import PublishError
-from dynalake.jobs.publishing import PublishReport
+from dynalake.jobs.publishing import Destination, PublishReport, publish_table
+from dynalake.tableau.token import Token
+from lake.export import export_table
 from tests.lake.building import build
 from tests.stubs.tableau import Fault, TableauStub
 from tests.tableau.extracts import EVERY_TYPE, content, row
@@ -159,3 +161,26 @@ def test_the_description_moves_along(tableau: TableauStub, snapshot: Path) -> No
     build(snapshot, [*things(20, **EVERY_TYPE), row({"pk": {"S": "new"}, **EVERY_TYPE}, 101)])
     update(tableau, snapshot)
     assert "21 rows" in tableau.source("things").description
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [('we"ird [x]', 'Orders, by: day & "more"'), ("naïve 🛫", "🛫 <b>"), ("gone", "rows"), ("it's", "x/y")],
+)
+def test_names_of_every_kind_survive(tableau: TableauStub, tmp_path: Path, table: str, name: str) -> None:
+    snapshot = tmp_path / "lake.duckdb"
+    key = ("pk", 'a "quoted" [name]')
+    for write, expected in ((50, "there was no such data source yet"), (60, None)):
+        build(snapshot, things(8, {1: write}, **EVERY_TYPE), table=table, key=key)
+        report = publish_table(
+            snapshot,
+            table,
+            Destination(tableau.url, "Finance", name=name),
+            Token(*tableau.token),
+            incremental=True,
+        )
+        assert report.increment is not None
+        assert report.increment.full == expected
+    assert len(tableau.sources) == 1
+    export_table(snapshot, table, "tdsx", tmp_path / "full.tdsx")
+    assert content(tableau.extract(name), table) == content(tmp_path / "full.tdsx", table)

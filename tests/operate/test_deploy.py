@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 
 from dynalake.aws import open_account
+from dynalake.cli.endings import STAYS
 from dynalake.deploy.deployer import Deployer
 from dynalake.deploy.names import quarantine_bucket
+from dynalake.deploy.stacks import Stacks
 from dynalake.errors import DeployError
 from tests.end_to_end.estate import eventually
 from tests.end_to_end.ministack import REGION
@@ -57,7 +60,7 @@ def test_a_dry_run_shows_and_makes_nothing(orders: Land) -> None:
     assert touched["Mapping"] == "Modify"
     assert "Function" not in touched
     assert batch_size(orders) == 1000
-    stack = orders.client("cloudformation", SOURCE).list_change_sets(StackName="dynalake-orders-source")
+    stack = orders.client("cloudformation", SOURCE).list_change_sets(StackName="dynalake-parcels-source")
     assert [each for each in stack["Summaries"] if each["ExecutionStatus"] == "AVAILABLE"] == []
 
 
@@ -68,6 +71,35 @@ def test_an_update_is_carried_out(orders: Land) -> None:
     assert batch_size(orders) == 78
     orders.write_config(NAME)
     assert orders.deploy(NAME, "--side", "source").code == 0
+    assert batch_size(orders) == 1000
+
+
+@pytest.mark.parametrize(
+    ("where", "method", "changed"),
+    [
+        (Stacks, "_wait_for_change_set", False),
+        (Deployer, "bring", False),
+        (Stacks, "_follow", True),
+    ],
+)
+def test_ended_by_a_scheduler_it_leaves_no_change_set_and_says_how_to_go_on(
+    orders: Land, monkeypatch: pytest.MonkeyPatch, where: type, method: str, changed: bool
+) -> None:
+    """What CloudFormation was told to do it does; what was only proposed is thrown away."""
+    orders.write_config(NAME, deploy="source = { BatchSize = 80 }")
+    monkeypatch.setattr(where, method, lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    answer = orders.deploy(NAME, "--side", "source")
+    monkeypatch.undo()
+    assert (answer.code, answer.out) == (143, "")
+    assert answer.err.splitlines()[-1] == f"dynalake: ended by SIGTERM: {STAYS['deploy']}"
+    stack = orders.client("cloudformation", SOURCE).list_change_sets(StackName="dynalake-parcels-source")
+    assert [each for each in stack["Summaries"] if each["ExecutionStatus"] == "AVAILABLE"] == []
+    if changed:
+        eventually(lambda: batch_size(orders) == 80, orders.aws)
+    else:
+        assert batch_size(orders) == 1000
+    orders.write_config(NAME)
+    eventually(lambda: orders.deploy(NAME, "--side", "source").code == 0, orders.aws)
     assert batch_size(orders) == 1000
 
 

@@ -6,7 +6,6 @@ the old extract or the new one, whole.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from lake.contract.rows import VERSION, WRITTEN_AT
 from lake.errors import ExportError
 from lake.export.extract import ExtractColumn, rows_query
 from lake.export.hyper import SCHEMA, hyper_connection, write_query
+from lake.export.target import workplace
 from lake.export.trail import NoTrailError, Trail, key_columns
 from lake.open import Lake
 from lake.types import identifier, literal
@@ -108,8 +108,8 @@ def apply_changes(
         NoTrailError: the extract does not hold the rows that its trail tells.
         ExportError: Hyper refuses the data.
     """
-    with tempfile.TemporaryDirectory(prefix="dynalake-export-") as folder:
-        payload = Path(folder) / "changes.hyper"
+    with workplace(file) as folder:
+        payload = folder / "changes.hyper"
         write_changes(lake, table, columns, payload)
         with hyper_connection(file, changes=payload) as hyper:
             _exchange(hyper, table, columns, key_names(lake, table, columns), changes)

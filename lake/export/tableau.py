@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from lake.export import hyper
 from lake.export.extract import ExtractColumn, extract_columns
 from lake.export.increment import Changes, apply_changes, find_changes
 from lake.export.layout import Layout
-from lake.export.target import local_target
+from lake.export.target import local_target, workplace
 from lake.export.tdsx import pack, unpack
 from lake.export.trail import NoTrailError, Trail, digest, read_trail, trail_of, write_trail
 from lake.open import Lake
@@ -155,8 +154,8 @@ def _exchange(
     if format_ == "hyper":
         apply_changes(lake, table, columns, changes, part)
         return
-    with tempfile.TemporaryDirectory(prefix="dynalake-export-") as folder:
-        inner = Path(folder) / "extract.hyper"
+    with workplace(part) as folder:
+        inner = folder / "extract.hyper"
         unpack(part, inner)
         apply_changes(lake, table, columns, changes, inner)
         pack(lake, table, columns, inner, part)
@@ -165,14 +164,14 @@ def _exchange(
 def _write(
     lake: Lake, table: str, part: Path, format_: TableauFormat, columns: list[ExtractColumn], layout: Layout
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="dynalake-export-") as folder:
+    with workplace(part) as folder:
         if format_ == "hyper":
             hyper.write(lake, table, part, columns, layout.sort_by)
             # Hyper lets only the owner and his group read what it makes: let all read it who may read files made here.
-            made = Path(folder) / "made"
+            made = folder / "made"
             made.touch()
             part.chmod(made.stat().st_mode)
             return
-        inner = Path(folder) / "extract.hyper"
+        inner = folder / "extract.hyper"
         hyper.write(lake, table, inner, columns, layout.sort_by)
         pack(lake, table, columns, inner, part)

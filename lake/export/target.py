@@ -70,6 +70,18 @@ def local_target(out: Path, *, directory: bool) -> Iterator[Path]:
 
 
 @contextmanager
+def workplace(part: Path) -> Iterator[Path]:
+    """A folder beside what is being written, for what is needed meanwhile; a dead run's is removed with its part."""
+    folder = part.with_suffix(".work")
+    _remove(folder)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+@contextmanager
 def s3_target(uri: str, s3: S3Client, *, directory: bool, on_progress: Progress) -> Iterator[Path]:
     """A local place to write to, sent to S3 when the block ends well.
 
@@ -120,7 +132,7 @@ def _check_replaceable(out: Path, directory: bool) -> None:
 
 def _sweep(out: Path) -> None:
     """Puts back what a killed run had moved aside, and removes what it left."""
-    pattern = re.compile(re.escape(f".{out.name}.") + r"(\d+)\.(part|old)")
+    pattern = re.compile(re.escape(f".{out.name}.") + r"(\d+)\.(part|old|work)")
     for path in sorted(out.parent.iterdir()):
         match = pattern.fullmatch(path.name)
         if match is None or (int(match[1]) != os.getpid() and _alive(int(match[1]))):

@@ -49,8 +49,8 @@ def snapshot(
 ) -> None:
     """Write the lake table into a DuckDB file, as of one moment; other tables in the file stay.
 
-    Any client of DuckDB 2.0 or newer opens it: the table is a view named after the pipeline, and the schema `_lake` says how fresh
-    and how complete it is. A run that fails or is killed leaves the old file.
+    Any client of DuckDB 2.0 or newer opens it: the table is a view named after the pipeline, and the schema `_lake`
+    says how fresh and how complete it is. A run that fails or is killed leaves the old file.
 
     Example: `dynalake snapshot orders --out lake.duckdb`, then `duckdb lake.duckdb "SELECT count(*) FROM orders"`
     """

@@ -60,7 +60,7 @@ STAYS: Final[Mapping[str, str]] = {
     "refresh": "the snapshot is as it was before; run it again",
     "follow": "the snapshot is of the last publication; the next run goes on from there",
     "export": "what was there before is still there",
-    "publish": "the server shows what it did, or the new; run it again (after --mode append look first)",
+    "publish": "the server shows the old or the new; run it again (after --mode append, look first)",
     "ddl": "statements that have run stay; run it again",
     "dictionary": "nothing was written",
     "query": "the query was cancelled",

@@ -25,6 +25,8 @@ from lake.open import Lake
 from lake.types import METADATA_KEY, identifier, literal
 
 FORMAT: Final = 1
+"""Goes up with the trail's form, and whenever an unchanged row's values would be written differently than before."""
+
 _BLOCK: Final = 1 << 20
 
 

@@ -30,6 +30,12 @@ class Format(StrEnum):
 
 
 Out = Annotated[Path, typer.Option("--out", help="The file to write.", metavar="FILE")]
+FromSnapshot = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", "--lake", help="Take the rows from this snapshot, not from the lake table.", metavar="FILE"
+    ),
+]
 DEFAULT_SNAPSHOT = Path("lake.duckdb")
 
 
@@ -90,15 +96,7 @@ def export(
         ),
     ],
     format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.parquet,
-    lake: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            "--lake",
-            help="Take the rows from this snapshot, not from the lake table.",
-            metavar="FILE",
-        ),
-    ] = None,
+    lake: FromSnapshot = None,
     partition_by: Annotated[
         list[str] | None,
         typer.Option(help="Parquet: folders by a column, or by NAME=SQL; repeatable.", metavar="COLUMN"),

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from dynalake.cli.analyse import increment_line, make_snapshot
+from dynalake.cli.analyse import FromSnapshot, increment_line, make_snapshot
 from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_set_up
 from dynalake.errors import UserError
 from dynalake.screen import Screen
@@ -64,15 +64,7 @@ def publish(
         PublishFormat,
         typer.Option("--format", help="With captions, roles and number formats (tdsx), or bare (hyper)."),
     ] = PublishFormat.tdsx,
-    lake: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            "--lake",
-            help="Take the rows from this snapshot, not from the lake table.",
-            metavar="FILE",
-        ),
-    ] = None,
+    lake: FromSnapshot = None,
     flatten: Annotated[bool, typer.Option("--flatten", help="A column for each field of a map.")] = False,
     dates: Annotated[
         bool, typer.Option("--dates", help="Text is a date or a time where every row of its column is one.")

@@ -259,12 +259,15 @@ class Session:
             if item is None:
                 raise PublishError(f"there is no data source {name!r} in {project.path} any more")
 
+            job: Any = None
+
             def send() -> None:
-                session = self._upload(payload, on_progress)
-                self._wait(self._patch(str(item.id), session, actions, number))
+                nonlocal job
+                job = self._patch(str(item.id), self._upload(payload, on_progress), actions, number)
 
             try:
                 self._again(send)
+                self._wait(job)
             except (JobFailedException, ServerResponseError) as error:
                 raise UpdateRefusedError(reason(error)) from error
             item.description = description
@@ -285,10 +288,10 @@ class Session:
 
         item = tsc.DatasourceItem(project.id, name=name)
         item.description = description
-        asked = False
+        asked, job = False, None
 
         def send() -> None:
-            nonlocal asked
+            nonlocal asked, job
             if asked and mode == "create" and self._item(project, name) is not None:
                 return
             session = self._upload(file, on_progress)
@@ -307,9 +310,12 @@ class Session:
                         "source before you append them again"
                     ) from error
                 raise
-            self._wait(tsc.JobItem.from_response(answer.content, self._server.namespace)[0])
+            job = tsc.JobItem.from_response(answer.content, self._server.namespace)[0]
 
         self._again(send)
+        # Apart from the sending: where the server cannot be asked how far it is, nothing is to be sent again.
+        if job is not None:
+            self._wait(job)
 
     def _upload(self, file: Path, on_progress: Progress) -> str:
         """Sends a file in parts; gives the upload's session."""
@@ -342,7 +348,7 @@ class Session:
         return tsc.JobItem.from_response(answer.content, self._server.namespace)[0]
 
     def _wait(self, job: Any) -> None:
-        self._ask(lambda: self._server.jobs.wait_for_job(job))
+        self._again(lambda: self._server.jobs.wait_for_job(job))
 
     def _item(self, project: Project, name: str) -> Any:
         import tableauserverclient as tsc

@@ -153,6 +153,8 @@ def publish_table(
     with _explained(table), open_lake(snapshot) as lake:
         fresh = lake.freshness(table)
         name = to.name or table
+        if incremental:
+            _make_memory(snapshot)
         with sign_in(to.server, to.site, token) as session:
             project = session.project(to.project)
             job = _Publishing(lake, table, session, project, name, layout, steps)
@@ -230,7 +232,6 @@ class _Publishing:
                 else f"the server would not exchange rows: {error}"
             )
             increment, replaced = Increment(why, 0, now.rows), 0
-        remembered.parent.mkdir(exist_ok=True)
         with local_target(trail_of(remembered), directory=False) as part:
             write_trail(
                 self._lake, self._table, part, replace(now, digest=published.state, replaced=replaced)
@@ -296,8 +297,22 @@ def actions(table: str, key: list[str]) -> list[Mapping[str, Any]]:
     ]
 
 
+def _memory(snapshot: Path) -> Path:
+    """The folder in which is remembered what was published from a snapshot."""
+    return snapshot.absolute().with_name(f".{snapshot.name}.published")
+
+
+def _make_memory(snapshot: Path) -> None:
+    try:
+        _memory(snapshot).mkdir(exist_ok=True)
+    except OSError as error:
+        raise PublishError(
+            f"{_memory(snapshot)}, where what was published is remembered, cannot be made ({error.strerror}): leave "
+            "--incremental out, or keep the snapshot where you may write"
+        ) from error
+
+
 def _remembered(snapshot: Path, server: str, site: str, project: Project, name: str) -> Path:
     """The path whose trail is that of the data source."""
     where = "\n".join((server, site, project.id, name))
-    folder = snapshot.absolute().with_name(f".{snapshot.name}.published")
-    return folder / hashlib.blake2b(where.encode(), digest_size=8).hexdigest()
+    return _memory(snapshot) / hashlib.blake2b(where.encode(), digest_size=8).hexdigest()

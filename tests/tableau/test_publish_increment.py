@@ -156,6 +156,13 @@ def test_what_the_server_will_not_exchange_is_published_whole(tableau: TableauSt
     assert "no live connection to Hyper" in why(update(tableau, snapshot))
 
 
+def test_where_nothing_can_be_remembered_nothing_is_published(tableau: TableauStub, snapshot: Path) -> None:
+    (snapshot.parent / ".lake.duckdb.published").write_text("in the way")
+    with pytest.raises(PublishError, match=r"cannot be made .*leave --incremental out"):
+        publish(tableau, snapshot, incremental=True)
+    assert not tableau.requests
+
+
 def test_the_description_moves_along(tableau: TableauStub, snapshot: Path) -> None:
     update(tableau, snapshot)
     build(snapshot, [*things(20, **EVERY_TYPE), row({"pk": {"S": "new"}, **EVERY_TYPE}, 101)])

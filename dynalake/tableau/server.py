@@ -26,6 +26,7 @@ from dynalake.tableau.token import NAME, Token
 if TYPE_CHECKING:
     import requests
     import tableauserverclient as tsc
+    from urllib3.response import BaseHTTPResponse
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -41,6 +42,9 @@ TIMEOUTS_S: Final = (15, 600)
 """For a connection, and for an answer."""
 
 BUSY: Final = (429, 503)
+LONGEST_PAUSE_S: Final = 120
+"""A busy server may ask for an hour's patience; a scheduler would rather be told."""
+
 UPDATES_SINCE: Final = "3.13"
 """The version of the REST API, and with it of the server (2021.3), that updates data sources row by row."""
 
@@ -416,6 +420,10 @@ def _http(pause_s: float) -> requests.Session:
 
         def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:  # noqa: ARG002
             return status_code in BUSY
+
+        def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+            asked = super().get_retry_after(response)
+            return None if asked is None else min(asked, LONGEST_PAUSE_S)
 
     retries = Careful(
         total=6,

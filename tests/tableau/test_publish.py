@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -130,6 +131,17 @@ def test_a_server_that_never_has_time_is_told_of(tableau: TableauStub, snapshot:
     with pytest.raises(PublishError, match=r"127\.0\.0\.1:\d+ cannot be reached, while publishing"):
         publish(tableau, snapshot)
     assert not tableau.sources
+
+
+def test_a_pause_that_a_busy_server_asks_for_is_kept_within_reason(
+    tableau: TableauStub, snapshot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynalake.tableau.server.LONGEST_PAUSE_S", 0.3)
+    tableau.faults.append(Fault(*TO_UPLOAD, status=429, retry_after="3600", skip=1))
+    began = time.monotonic()
+    publish(tableau, snapshot)
+    assert 0.3 < time.monotonic() - began < 60
+    assert tableau.begun == 1
 
 
 def test_create_makes_and_does_not_replace(tableau: TableauStub, snapshot: Path) -> None:
@@ -312,3 +324,14 @@ def test_the_command_for_people_and_for_scripts(
     code, _, error = command(capsys, "publish", "other", "--from", snapshot, "--project", "Finance")
     assert (code, error.count("\n")) == (2, 1)
     assert "no table 'other'" in error
+
+
+def test_a_table_without_rows_is_published(tableau: TableauStub, tmp_path: Path) -> None:
+    build(tmp_path / "lake.duckdb", [], key_types={"pk": "S"})
+    for _ in range(2):
+        report = publish(tableau, tmp_path / "lake.duckdb", incremental=True)
+        assert report.rows == 0
+        assert content(tableau.extract("things")) == ([("pk", "TEXT")], [])
+    build(tmp_path / "lake.duckdb", things(3))
+    publish(tableau, tmp_path / "lake.duckdb", incremental=True)
+    assert len(content(tableau.extract("things"))[1]) == 3

@@ -44,6 +44,10 @@ from lake.types import Blob, Int64, Text, Type, duckdb_type, identifier, literal
 MEMORY_LIMIT: Final = "1GiB"
 """What DuckDB may use before it spills to disk: leaves room on a laptop or a small container of 2 GB."""
 
+STORAGE_VERSION: Final = "v1.4.0"
+"""The oldest DuckDB that can read a snapshot: analysts' tools bring their own, and few bring the newest. It costs
+nothing; 1.1 would cost a tenth of a build, and what 1.3 reads of such a file is wrong."""
+
 _RESERVED: Final = ("tables", "columns", "schema_history", "shards", "tombstones")
 """The snapshot's own tables in `_lake`, where each table's rows are too."""
 
@@ -194,6 +198,7 @@ class _Build:
                 config={
                     "memory_limit": memory_limit,
                     "temp_directory": str(place.work / "spill"),
+                    "storage_compatibility_version": STORAGE_VERSION,
                     # One is left to whoever brings the rows; more threads than processors cost all of them time.
                     "threads": max(1, (os.cpu_count() or 2) - 1),
                 },

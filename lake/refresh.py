@@ -17,7 +17,7 @@ read again is always read to its end, past the removal, so the last word is the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -338,7 +338,7 @@ class _Refresh:
         That is so in most refreshes, and costs a fifth of looking for the types of new rows. Whether anything was
         left behind is told as in a full build (`lake.account`).
         """
-        found = [_as_found(one) for one in self._held]
+        found = [_as_found(one, self._counts.get(one.column.attribute, ())) for one in self._held]
         rows = typed_lines(found, lines)
         fits = f"({account_of_row(found)}) IS NOT DISTINCT FROM {quotes_in('_lake_line::VARCHAR')}"
         self._con.execute(
@@ -430,11 +430,12 @@ class _Refresh:
         return tuple(row)
 
 
-def _as_found(one: Held) -> Found:
-    """A column as if it was found so: with each type that it, or its companion, has room for."""
-    others = [tag for tag in TAGS if tag != one.main] if one.column.companion is not None else ["NULL"]
+def _as_found(one: Held, tags: Collection[str]) -> Found:
+    """A column as if it was found so: of its main type, and of each other that rows of the table have."""
     main = {one.main: 2} if one.main else {}
-    return Found(one.column, {**main, **dict.fromkeys(others, 1), "NULL": 1}, plain=True)
+    return Found(
+        one.column, {**main, **{tag: 1 for tag in TAGS if tag in tags and tag != one.main}}, plain=True
+    )
 
 
 def _now_held(one: Found, before: Held | None) -> Held:

@@ -162,8 +162,15 @@ def check(pipeline: str, suite: str = "all", *, config: PathLike = "dynalake.tom
 
 
 @_explained
-def parity(pipeline: str, *, config: PathLike = "dynalake.toml") -> ParityResult:
+def parity(
+    pipeline: str, *, pause_s: float | None = None, config: PathLike = "dynalake.toml"
+) -> ParityResult:
     """Compare source and lake, every row by its content; what is in flight is looked at again before it counts.
+
+    Args:
+        pipeline: the pipeline's name in the configuration.
+        pause_s: seconds between two looks at a row that differs, the stream's time to deliver; two if None.
+        config: the configuration file.
 
     Raises:
         dynalake.errors.UserError: the configuration or the credentials are not as they must be.
@@ -171,7 +178,7 @@ def parity(pipeline: str, *, config: PathLike = "dynalake.toml") -> ParityResult
     """
     opened = open_pipeline(pipeline, config=config)
     with progress(f"parity of {pipeline}") as shown:
-        return opened.parity(on_progress=_both_sides(shown))
+        return opened.parity(pause_s=pause_s, on_progress=_both_sides(shown))
 
 
 @_explained

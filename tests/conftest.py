@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A property holds or does not, whatever the machine is busy with: speed is for the benchmarks.
 settings.register_profile("dynalake", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dynalake")
+
+LONGEST: Final = (
+    "tests/notebooks/",
+    "tests/ingest_kill/",
+    "tests/end_to_end/",
+    "tests/queries/",
+    "tests/tableau/",
+)
+"""Where the files are that take longest: begun first, so that no processor waits for the last of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        return next((n for n, folder in enumerate(LONGEST) if item.nodeid.startswith(folder)), len(LONGEST))
+
+    items.sort(key=rank)

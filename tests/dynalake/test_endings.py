@@ -209,6 +209,7 @@ def test_a_question_that_is_interrupted_is_no_answer(world: World) -> None:
 
 def test_signals_that_are_ignored_stay_so_and_handlers_are_given_back() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    before_interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with told_to_end() as told:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -221,6 +222,7 @@ def test_signals_that_are_ignored_stay_so_and_handlers_are_given_back() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, before_interrupt)
     # In another thread no handler can be set, and none is.
     thread = threading.Thread(target=lambda: told_to_end().__enter__())
     thread.start()

@@ -222,14 +222,18 @@ def test_help_is_quick_and_great_expectations_comes_late() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_help_takes_less_than_300_ms_of_processor() -> None:
-    """The best of five, in processor time: a busy machine does not count."""
-    import resource
+HEAVY = ("boto3", "botocore", "duckdb", "great_expectations", "moto", "numpy", "pandas", "pyarrow", "sqlglot")
 
-    def took() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "dynalake", "--help"], capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(took() for _ in range(5)) < 0.3
+def test_help_loads_nothing_that_takes_long() -> None:
+    """Help comes within 300 ms because of what it does not load: the libraries of the work itself."""
+    code = (
+        "import sys\nfrom dynalake.cli import main\nsys.argv = ['dynalake', '--help']\n"
+        "try:\n    main()\n"
+        "finally:\n    print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage: dynalake" in done.stdout
+    loaded = done.stderr.split()
+    assert "typer" in loaded
+    assert not set(HEAVY) & set(loaded)

@@ -18,7 +18,7 @@ from tests.end_to_end.ministack import Ministack
 from tests.ingest_kill.field import Field, Hand
 from tests.stubs.exports import full_export
 
-ROUNDS: Final = int(os.environ.get("DYNALAKE_KILL_ROUNDS", "2"))
+ROUNDS: Final = int(os.environ.get("DYNALAKE_KILL_ROUNDS", "1"))
 SEED: Final = int(os.environ.get("DYNALAKE_KILL_SEED", "1"))
 ROWS: Final = 400
 

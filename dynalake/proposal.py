@@ -13,8 +13,10 @@ from dynalake.config import PipelineConfig
 from dynalake.costs import estimate
 from dynalake.deploy import Finding, preflight
 from dynalake.deploy.deployer import SIDES, Deployer
+from dynalake.deploy.names import partition_of
 from dynalake.errors import AccountError, DeployError, UserError
 from ingest.errors import IngestError
+from ingest.mapping import switch_on
 from ingest.source import VIEW_TYPES
 from lake.errors import LakeError
 
@@ -130,8 +132,7 @@ def propose(name: str, config: PipelineConfig) -> Proposal:
             Finding(
                 False,
                 f"the stream of {config.source.table} is {'off' if facts.stream is None else facts.stream}: "
-                f"`aws dynamodb update-table --table-name {config.source.table} --stream-specification "
-                "StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES` switches it on"
+                f"`{switch_on(_table_arn(config), config.source.profile)}` switches it on"
                 + ("" if facts.stream is None else ", once it was switched off"),
             )
         )
@@ -185,3 +186,8 @@ def _facts(source: Account, config: PipelineConfig, findings: list[Finding]) -> 
 
 def _key_of(facts: SourceFacts | None) -> dict[str, str | int]:
     return {"SourceKmsKeyArn": facts.kms_key} if facts and facts.kms_key else {}
+
+
+def _table_arn(config: PipelineConfig) -> str:
+    source = config.source
+    return f"arn:{partition_of(source.region)}:dynamodb:{source.region}:{source.account}:table/{source.table}"

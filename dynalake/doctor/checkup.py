@@ -130,6 +130,12 @@ class Patient:
             raise SkippedError("needs the lake table") from None
         return answer["Table"]
 
+    def aws(self, side: Literal["source", "lake"], call: str) -> str:
+        """The beginning of an AWS CLI command for a side's account and Region; `call` is its service and operation."""
+        config = self.config.source if side == "source" else self.config.lake
+        profile = f" --profile {config.profile}" if config.profile else ""
+        return f"aws {call}{profile} --region {config.region}"
+
     @property
     def is_deployed(self) -> bool:
         """Whether a function shall replicate it, and not a worker."""

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from dynalake.deploy.names import alarm_prefix, function_name, function_role, writer_role
 from dynalake.deploy.plans import Deployment, bucket_is_missing
 from dynalake.doctor.checkup import FailedError, Patient, Prerequisite, SkippedError
+from ingest.mapping import latest_stream, mappings_faults
 from ingest.quarantine import bucket_of
 
 ALARMS: Final = (
@@ -132,39 +133,18 @@ class _Looks:
 
     def mapping(self) -> str:
         mappings = self._mappings()
-        if not mappings:
-            raise FailedError("none: nothing reads the stream", self._redeploy["source"])
-        _ = self._patient.source_description
-        stream = self._patient.pipeline.source_table.stream_arn
-        mapping = next((each for each in mappings if each.get("EventSourceArn") == stream), None)
-        if mapping is None:
+        faults = mappings_faults(
+            mappings,
+            latest_stream(self._patient.source_description),
+            pipeline=self._name,
+            profile=self._patient.config.source.profile,
+        )
+        if faults:
             raise FailedError(
-                "reads a stream that the table no longer has",
-                f"{self._redeploy['source']}, then dynalake repair {self._name}",
+                "; ".join(fault.message for fault in faults),
+                "; ".join(dict.fromkeys(fault.remedy for fault in faults)),
             )
-        if mapping.get("State") not in ("Enabled", "Creating", "Enabling", "Updating"):
-            raise FailedError(
-                f"is {mapping.get('State')}",
-                f"take deploy.source.Replicate out, then {self._redeploy['source']}; a stream keeps 24 hours",
-            )
-        missing = [
-            what
-            for what, there in (
-                (
-                    "partial batch responses",
-                    mapping.get("FunctionResponseTypes") == ["ReportBatchItemFailures"],
-                ),
-                ("bisecting", mapping.get("BisectBatchOnFunctionError")),
-                (
-                    "a failure destination",
-                    mapping.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination"),
-                ),
-            )
-            if not there
-        ]
-        if missing:
-            raise FailedError(f"is without {' and '.join(missing)}", self._redeploy["source"])
-        return f"{mapping['State']}, {mapping.get('BatchSize')} records at most"
+        return f"Enabled, on the table's stream, {mappings[0].get('BatchSize')} records at most"
 
     def concurrency(self) -> str:
         name = self._function["FunctionName"]
@@ -210,7 +190,8 @@ class _Looks:
         ):
             raise FailedError(
                 f"{bucket} may be made public",
-                f"aws s3api put-public-access-block --bucket {bucket} --public-access-block-configuration "
+                self._patient.aws("source", "s3api put-public-access-block")
+                + f" --bucket {bucket} --public-access-block-configuration "
                 "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true",
             )
         return f"{bucket}, private"
@@ -235,7 +216,9 @@ class _Looks:
         if off:
             raise FailedError(
                 f"switched off: {', '.join(off)}",
-                f"aws cloudwatch enable-alarm-actions --alarm-names {alarm_prefix(self._name)}{off[0]} …",
+                self._patient.aws("source", "cloudwatch enable-alarm-actions")
+                + " --alarm-names "
+                + " ".join(f"{alarm_prefix(self._name)}{name}" for name in off),
             )
         return f"{len(ALARMS)}, all on"
 

@@ -11,6 +11,8 @@ from dynalake.deploy.preflight import reserved_names
 from dynalake.doctor.checkup import FailedError, Patient, Prerequisite, SkippedError
 from dynalake.errors import UserError
 from ingest.checkpoints import Checkpoints
+from ingest.mapping import latest_stream, switch_on
+from ingest.source import VIEW_TYPES
 from lake.contract.rows import EXPIRES
 from lake.tables import CATALOGUE_KEY, CHECKPOINT_KEY, check_lake_key, quota_warning
 
@@ -75,7 +77,23 @@ def _source_table(patient: Patient) -> str:
 
 
 def _stream(patient: Patient) -> str:
-    _ = patient.source_description
+    description = patient.source_description
+    if latest_stream(description) is None:
+        raise FailedError(
+            "is off: no change reaches the lake",
+            f"{switch_on(description['TableArn'], patient.config.source.profile)}; then "
+            + (f"dynalake deploy {patient.name} --side source; then " if patient.is_deployed else "")
+            + f"dynalake repair {patient.name}, for what changed meanwhile",
+        )
+    view_type = description["StreamSpecification"]["StreamViewType"]
+    if view_type not in VIEW_TYPES:
+        off = patient.aws("source", "dynamodb update-table") + (
+            f" --table-name {patient.config.source.table} --stream-specification StreamEnabled=false"
+        )
+        raise FailedError(
+            f"carries {view_type}, not the new images",
+            f"{off}; once that is done: {switch_on(description['TableArn'], patient.config.source.profile)}",
+        )
     return f"{patient.pipeline.source_table.stream_arn.rpartition('/')[2]}, with new images"
 
 
@@ -123,7 +141,8 @@ def _lake_stream(patient: Patient) -> str:
     if not stream.get("StreamEnabled") or stream.get("StreamViewType") != "NEW_AND_OLD_IMAGES":
         raise FailedError(
             "is off, or has no new and old images: snapshots are rolled forward from it",
-            f"aws dynamodb update-table --table-name {patient.config.lake_table} --stream-specification "
+            patient.aws("lake", "dynamodb update-table")
+            + f" --table-name {patient.config.lake_table} --stream-specification "
             "StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES",
         )
     return "on, with new and old images"
@@ -141,7 +160,9 @@ def _time_to_live(patient: Patient) -> str:
     if attribute != EXPIRES:
         raise FailedError(
             f"is by {attribute!r}: rows would vanish that the source still has",
-            f"switch it to {EXPIRES} (aws dynamodb update-time-to-live), then dynalake repair {patient.name}",
+            patient.aws("lake", "dynamodb update-time-to-live")
+            + f" --table-name {table} --time-to-live-specification AttributeName={attribute},Enabled=false; an hour "
+            f"later dynalake setup {patient.name}, which sets it to {EXPIRES}; then dynalake repair {patient.name}",
         )
     return f"by {EXPIRES}"
 
@@ -162,7 +183,8 @@ def _protection(patient: Patient) -> str:
         raise SkippedError("off; `dynalake deploy` switches it on")
     raise FailedError(
         "is off",
-        f"aws dynamodb update-table --table-name {patient.config.lake_table} --deletion-protection-enabled",
+        patient.aws("lake", "dynamodb update-table")
+        + f" --table-name {patient.config.lake_table} --deletion-protection-enabled",
     )
 
 

@@ -233,7 +233,7 @@ class Pipeline:
             MaximumBatchingWindowInSeconds=0,
             ParallelizationFactor=1,
             BisectBatchOnFunctionError=True,
-            MaximumRetryAttempts=10,
+            MaximumRetryAttempts=-1,
             MaximumRecordAgeInSeconds=72_000,
             FunctionResponseTypes=["ReportBatchItemFailures"],
             DestinationConfig={"OnFailure": {"Destination": f"arn:aws:s3:::{BUCKET}"}},

@@ -201,10 +201,91 @@ def mapping(**change: Any) -> Break:
             "BisectBatchOnFunctionError": True,
             "FunctionResponseTypes": ["ReportBatchItemFailures"],
             "DestinationConfig": found["DestinationConfig"],
+            "MaximumRetryAttempts": -1,
+            "MaximumRecordAgeInSeconds": 72000,
+            "FilterCriteria": {"Filters": []},
         }
         return lambda: functions.update_event_source_mapping(UUID=found["UUID"], **whole)
 
     return broken
+
+
+def own_mapping(land: Land) -> dict[str, Any]:
+    (found,) = land.client("lambda", SOURCE).list_event_source_mappings(FunctionName=f"dynalake-{NAME}")[
+        "EventSourceMappings"
+    ]
+    return found  # type: ignore[no-any-return]
+
+
+def make_mapping(land: Land, like: dict[str, Any], **change: Any) -> Callable[[], object]:
+    """A mapping of the function like this one, but for the change; gives what deletes it."""
+    functions = land.client("lambda", SOURCE)
+    names = {
+        "EventSourceArn",
+        "FunctionName",
+        "StartingPosition",
+        "BatchSize",
+        "BisectBatchOnFunctionError",
+        "MaximumRetryAttempts",
+        "MaximumRecordAgeInSeconds",
+        "ParallelizationFactor",
+        "FunctionResponseTypes",
+        "DestinationConfig",
+    }
+    settings = {**like, "FunctionName": f"dynalake-{NAME}", **change}
+    made = functions.create_event_source_mapping(**{name: settings[name] for name in names & settings.keys()})
+    return lambda: functions.delete_event_source_mapping(UUID=made["UUID"])
+
+
+def mapping_made_anew(**change: Any) -> Break:
+    def broken(land: Land) -> Callable[[], object]:
+        whole = own_mapping(land)
+        land.client("lambda", SOURCE).delete_event_source_mapping(UUID=whole["UUID"])
+        delete = make_mapping(land, whole, **change)
+        return lambda: (delete(), make_mapping(land, whole))
+
+    return broken
+
+
+def second_trigger(land: Land) -> Callable[[], object]:
+    dynamodb, table = land.client("dynamodb", SOURCE), f"{NAME}-other"
+    land.make_source(table)
+    stream = dynamodb.describe_table(TableName=table)["Table"]["LatestStreamArn"]
+    delete = make_mapping(land, own_mapping(land), EventSourceArn=stream)
+    return lambda: (delete(), dynamodb.delete_table(TableName=table))
+
+
+def stream_off(land: Land) -> Callable[[], object]:
+    """The table's stream is off; the mapping is still there and Enabled."""
+    dynamodb, before = land.client("dynamodb", SOURCE), own_mapping(land)
+    dynamodb.update_table(TableName=NAME, StreamSpecification={"StreamEnabled": False})
+    return lambda: on_again(land, before)
+
+
+def stream_off_and_on(land: Land) -> Callable[[], object]:
+    """The mapping reads the stream that the table had before."""
+    mend = stream_off(land)
+    specification = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    land.client("dynamodb", SOURCE).update_table(TableName=NAME, StreamSpecification=specification)
+    return mend
+
+
+def on_again(land: Land, before: dict[str, Any]) -> None:
+    """The stream on, the mapping on it, and the lake's note of it."""
+    dynamodb = land.client("dynamodb", SOURCE)
+    table = dynamodb.describe_table(TableName=NAME)["Table"]
+    if not table.get("StreamSpecification", {}).get("StreamEnabled"):
+        specification = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        dynamodb.update_table(TableName=NAME, StreamSpecification=specification)
+        table = dynamodb.describe_table(TableName=NAME)["Table"]
+    land.client("lambda", SOURCE).delete_event_source_mapping(UUID=before["UUID"])
+    make_mapping(land, before, EventSourceArn=table["LatestStreamArn"])
+    land.client("dynamodb", LAKE).update_item(
+        TableName="dynalake.checkpoints",
+        Key={"pipeline": {"S": TABLE}, "entry": {"S": "stream"}},
+        UpdateExpression="SET arn = :arn",
+        ExpressionAttributeValues={":arn": {"S": table["LatestStreamArn"]}},
+    )
 
 
 def concurrency(land: Land) -> Callable[[], object]:
@@ -261,6 +342,17 @@ LAKE_PROFILE = 'profile = "lake"'
         ("source function", config(more='policy = { total = "drop" }\n'), "DYNALAKE_POLICY"),
         ("source mapping", mapping(Enabled=False), "Disabled"),
         ("source mapping", mapping(FunctionResponseTypes=[]), "partial batch responses"),
+        ("source mapping", mapping(BisectBatchOnFunctionError=False), "bisecting"),
+        ("source mapping", mapping(DestinationConfig={"OnFailure": {}}), "failure destination"),
+        ("source mapping", mapping(MaximumRetryAttempts=3), "after 3 retries"),
+        ("source mapping", mapping(MaximumRecordAgeInSeconds=60), "60 s"),
+        ("source mapping", mapping(MaximumRecordAgeInSeconds=-1), "24 hours"),
+        ("source mapping", mapping(FilterCriteria={"Filters": [{"Pattern": "{}"}]}), "FilterCriteria"),
+        ("source mapping", mapping_made_anew(StartingPosition="LATEST"), "LATEST"),
+        ("source mapping", second_trigger, "second trigger"),
+        ("source mapping", stream_off, "stream is off"),
+        ("source mapping", stream_off_and_on, "the table's stream is"),
+        ("source stream", stream_off, "is off"),
         ("source concurrency", concurrency, "1 reserved"),
         ("source quarantine", public, "may be made public"),
         ("source alarms", alarm, f"switched off: {ALARMS[0]}"),
@@ -272,7 +364,11 @@ def test_one_thing_broken(wards: Land, what: str, break_: Break, said: str) -> N
         found = failures(wards)
         assert what in found, found
         assert said in found[what].detail
-        assert found[what].remedy
+        remedy = found[what].remedy
+        assert remedy
+        if "aws " in remedy:
+            profile = "lake" if what.startswith("lake") else "shop"
+            assert f"--profile {profile} --region {REGION}" in remedy
 
 
 @contextmanager
@@ -290,7 +386,7 @@ def test_a_stream_that_carries_no_images(wards: Land, stream: str | None) -> Non
     wards.make_source(table, stream)
     with broken(wards, replaced(f'table = "{NAME}"', f'table = "{table}"')):
         found = failures(wards)
-        assert "stream" in found["source stream"].detail
+        assert ("is off" if stream is None else stream) in found["source stream"].detail
         assert found["source stream"].remedy
 
 

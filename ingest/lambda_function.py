@@ -23,7 +23,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import boto3
@@ -63,13 +63,24 @@ MAX_LAG_SAMPLES: Final = 99
 class LambdaFunction:
     """A replicator made once a container; its batches are logged and measured."""
 
-    def __init__(self, replicator: Replicator, pipeline: str, guard_s: float = TIME_GUARD_S) -> None:
-        """Serve `replicator`; `pipeline` is the service of its logs and metrics.
+    def __init__(
+        self,
+        replicator: Replicator,
+        pipeline: str,
+        guard_s: float = TIME_GUARD_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Serve `replicator`.
 
-        `guard_s` is kept back from each invocation's time, seconds.
+        Args:
+            replicator: applies the events.
+            pipeline: the service of its logs and metrics.
+            guard_s: kept back from each invocation's time, seconds.
+            monotonic: a monotonic clock, seconds.
         """
         self._replicator = replicator
         self._guard_s = guard_s
+        self._monotonic = monotonic
         self._metrics = EphemeralMetrics(namespace=METRICS_NAMESPACE, service=pipeline)
         self._logger = Logger(service=pipeline)
 
@@ -85,8 +96,8 @@ class LambdaFunction:
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Apply one event and answer which records must come again."""
         left_s = context.get_remaining_time_in_millis() / 1000
-        until = time.monotonic() + left_s - min(self._guard_s, left_s * MAX_GUARDED)
-        report = self._replicator.process(event, lambda: until - time.monotonic())
+        until = self._monotonic() + left_s - min(self._guard_s, left_s * MAX_GUARDED)
+        report = self._replicator.process(event, lambda: until - self._monotonic())
         self._measure(report)
         self._logger.info(
             "batch",

@@ -15,7 +15,7 @@ import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 LOCKS: Final = ROOT / "requirements"
-INSTALL_S: Final = 300
+INSTALL_S: Final = 900
 
 
 class UnavailableError(Exception):

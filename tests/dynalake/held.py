@@ -16,14 +16,13 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-WAIT_S: Final = 60.0
+from tests.waiting import PATIENCE_S, until
 
 
 @dataclass
@@ -62,7 +61,7 @@ class Gate:
                 self._passes -= 1
                 return
         self.arrived.set()
-        assert self._open.wait(WAIT_S)
+        assert self._open.wait(PATIENCE_S)
 
 
 @contextlib.contextmanager
@@ -165,11 +164,13 @@ class OnATerminal:
 
     def until(self, holds: Callable[[], object]) -> None:
         """Wait until it holds, while the process lives."""
-        deadline = time.monotonic() + WAIT_S
-        while not holds():
-            assert self._process.poll() is None, f"it has ended:\n{self.seen}"
-            assert time.monotonic() < deadline, f"it did not come to that:\n{self.seen}"
-            time.sleep(0.02)
+
+        def holds_and_lives() -> bool:
+            found = bool(holds())
+            assert found or self._process.poll() is None, f"the process has ended:\n{self.seen}"
+            return found
+
+        until(holds_and_lives, lambda: self.seen)
 
     def tell(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -178,12 +179,12 @@ class OnATerminal:
     def end(self) -> int:
         """Wait for its end; gives the exit code."""
         try:
-            code = self._process.wait(WAIT_S)
+            code = self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
             raise AssertionError(f"it did not end:\n{self.seen}") from None
-        self._reader.join(WAIT_S)
+        self._reader.join(PATIENCE_S)
         os.close(self._mine)
         return code
 
@@ -198,7 +199,7 @@ def in_a_pipe(
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=WAIT_S,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr

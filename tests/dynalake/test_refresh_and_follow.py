@@ -25,6 +25,7 @@ from lake.encode import snapshot_items
 from lake.errors import SnapshotBusyError, SnapshotError
 from tests.dynalake.accounts import command, make_source, open_pipeline, put, write_config
 from tests.lake.building import by_key
+from tests.waiting import until
 
 QUICK = Pacing(least_s=0.0, most_s=0.02, quiet_answers=2, quiet_s=0.02)
 DAY_MS = 24 * 3600 * 1000
@@ -161,11 +162,11 @@ class Following:
             self.failure = failure
 
     def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
-        while not condition():
+        def holds_and_lives() -> bool:
             assert self.failure is None, self.failure
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+            return condition()
+
+        until(holds_and_lives)
 
     def end(self) -> None:
         self.stop.set()
@@ -183,11 +184,15 @@ def test_a_follower_trails_the_lake(
             change(pipeline, {"pk": {"S": f"new {number}"}})
             following.until(lambda: f"{{'S': 'new {number}'}}" in rows(out))  # noqa: B023 - called at once
         # Somebody else writes for a while: nothing is lost.
-        monkeypatch.setattr(
-            "lake.publish.replacing", lambda *_: (_ for _ in ()).throw(SnapshotBusyError("busy"))
-        )
+        refused: list[str] = []
+
+        def busy(*_: object) -> None:
+            refused.append("busy")
+            raise SnapshotBusyError("busy")
+
+        monkeypatch.setattr("lake.publish.replacing", busy)
         change(pipeline, {"pk": {"S": "meanwhile"}})
-        time.sleep(0.5)
+        following.until(lambda: len(refused) > 1)
         monkeypatch.undo()
         following.until(lambda: "{'S': 'meanwhile'}" in rows(out))
     finally:
@@ -234,8 +239,7 @@ def test_a_signal_ends_following_cleanly(
     before = {which: signal.getsignal(which) for which in (signal.SIGTERM, signal.SIGINT)}
 
     def end_it() -> None:
-        while "{'S': 'new'}" not in rows(out):
-            time.sleep(0.1)
+        until(lambda: "{'S': 'new'}" in rows(out))
         os.kill(os.getpid(), number)
 
     ending = threading.Thread(target=end_it)

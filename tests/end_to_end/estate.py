@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +15,10 @@ from typing import Any, Final
 from ingest.records import lambda_event
 from ingest.wire import from_boto3, to_boto3
 from lake.contract.naming import catalogue_table_name, checkpoint_table_name, lake_table_name
+from lake.contract.versions import label_of_stream, streamed
 from lake.tables import TableKey, ensure_lake_table, ensure_shared_tables
 from tests.end_to_end.ministack import REGION, Ministack
+from tests.waiting import until
 
 SOURCE: Final = "111111111111"
 LAKE: Final = "999999999999"
@@ -29,8 +30,6 @@ BUCKET: Final = "quarantine-of-the-source"
 
 KEY: Final = TableKey((("pk", "S"), ("sk", "N")))
 
-DEADLINE_S: Final = 30.0
-POLL_S: Final = 0.02
 
 Item = Mapping[str, Mapping[str, Any]]
 
@@ -217,7 +216,7 @@ class Pipeline:
             MemorySize=256,
             Environment={"Variables": variables},
         )
-        eventually(self._is_active, self._estate.aws)
+        until(self._is_active, self._estate.aws.tail)
 
     def _is_active(self) -> bool:
         configuration = self._estate.lambda_.get_function_configuration(FunctionName=self.name)
@@ -305,6 +304,23 @@ class Pipeline:
         event: list[Mapping[str, Any]] = lambda_event(found, self.stream_arn)["Records"]
         return event
 
+    def versions(self) -> dict[str, str]:
+        """The newest version that the source's stream holds of each key: what the lake must come to."""
+        return {
+            _name_of(record["dynamodb"]["Keys"]): streamed(
+                label_of_stream(self.stream_arn), record["dynamodb"]["SequenceNumber"]
+            )
+            for record in self.records()
+        }
+
+    def drained(self) -> bool:
+        """Whether the newest change of every key in the stream is in the lake, tombstones too."""
+        lake = self.lake()
+        return all(
+            key in lake and lake[key]["_lake_version"]["S"] == version
+            for key, version in self.versions().items()
+        )
+
     def invoke(self, records: Sequence[Mapping[str, Any]]) -> Answer:
         """Call the function with these records, as a redelivery would."""
         answer = self._estate.lambda_.invoke(
@@ -328,16 +344,6 @@ class Answer:
         return not self.error and self.payload == {"batchItemFailures": []}
 
 
-def eventually(holds: Callable[[], object], aws: Ministack, within_s: float = DEADLINE_S) -> float:
-    """Wait until it holds; the seconds that took."""
-    began = time.monotonic()
-    while not holds():
-        if time.monotonic() - began > within_s:
-            raise AssertionError(f"not within {within_s:.0f} s; the server's log ends:\n{aws.tail()}")
-        time.sleep(POLL_S)
-    return time.monotonic() - began
-
-
 def key_of(item: Item) -> dict[str, Mapping[str, Any]]:
     return {name: item[name] for name, _ in KEY.attributes}
 
@@ -359,4 +365,8 @@ def _scan(dynamodb: Any, table: str) -> list[dict[str, Any]]:
 
 
 def _by_key(items: Sequence[Item]) -> dict[str, Item]:
-    return {f"{item['pk']['S']}/{item['sk']['N']}": item for item in items}
+    return {_name_of(item): item for item in items}
+
+
+def _name_of(item: Mapping[str, Any]) -> str:
+    return f"{item['pk']['S']}/{item['sk']['N']}"

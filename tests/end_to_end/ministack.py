@@ -21,11 +21,11 @@ import boto3
 from botocore.config import Config
 
 from tests.environments import UnavailableError
+from tests.waiting import PATIENCE_S
 
 REGION: Final = "eu-central-1"
-START_S: Final = 60
-STOP_S: Final = 10
-READ_S: Final = 60
+STOP_S: Final = 30
+READ_S: Final = PATIENCE_S
 LOG_TAIL: Final = 6000
 
 ROOT_SECRET: Final = "test"
@@ -112,7 +112,7 @@ def _free_port() -> int:
 
 def _wait_until_ready(running: Ministack, server: subprocess.Popen[bytes]) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    until = time.monotonic() + START_S
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until and server.poll() is None:
         try:
             with opener.open(f"{running.endpoint}/_ministack/health", timeout=2):

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.environments import ROOT, UnavailableError, environment, unavailable
+from tests.waiting import PATIENCE_S
 
 FOLDER = ROOT / "examples" / "airflow"
-TIMEOUT_S = 120
 PARSER = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
@@ -50,7 +50,7 @@ def tasks(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
         env={**kept, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

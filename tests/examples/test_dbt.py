@@ -15,9 +15,9 @@ import pytest
 
 from tests.environments import ROOT, UnavailableError, environment, unavailable
 from tests.queries.lake_of_flights import make
+from tests.waiting import PATIENCE_S
 
 PROJECT = ROOT / "examples" / "dbt"
-TIMEOUT_S = 300
 RUNNER = """
 import json, os, sys
 from dbt.cli.main import dbtRunner
@@ -72,7 +72,7 @@ def run(python: Path, folder: Path, *snapshots: Path) -> list[Mapping[str, Any]]
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

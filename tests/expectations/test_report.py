@@ -15,6 +15,7 @@ import pytest
 from expectations.datadocs import self_contained
 from expectations.report.page import render
 from tests.expectations.reporting import HOSTILE, NOW, subjects
+from tests.waiting import PATIENCE_S
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WAYS = [(width, theme) for width in (1280, 390) for theme in ("light", "dark")]
@@ -46,7 +47,7 @@ def chromium(path: Path, folder: Path, width: int, theme: str, script: str = "")
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

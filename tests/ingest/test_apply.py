@@ -27,6 +27,7 @@ from tests.stubs.faults import (
     server_error,
     throttled,
 )
+from tests.waiting import PATIENCE_S
 
 
 def read_change(pk: str, n: int, seen: Version, *, gone: bool = False) -> Change:
@@ -233,7 +234,7 @@ def test_many_are_in_flight_and_answers_keep_their_order() -> None:
     together = threading.Barrier(4)
 
     def meet(_: Call) -> None:
-        together.wait(timeout=20)
+        together.wait(timeout=PATIENCE_S)
 
     side.dynamodb.hook = meet
     changes = [put_change(f"k{n}", n) for n in range(1, 9)]

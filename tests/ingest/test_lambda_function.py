@@ -7,7 +7,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -34,6 +34,7 @@ from ingest.quarantine import S3Place, SqsPlace
 from ingest.sessions import client_config
 from tests.ingest.building import ARN, LAKE, NOW_MS, LakeSide, event_of, item, record
 from tests.ingest_speed.endpoint import Endpoint
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,14 +42,15 @@ ROOT = Path(__file__).parents[2]
 class Context(SimpleNamespace):
     """Lambda's context object, whose time runs."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__(
             function_name="f", memory_limit_in_mb=512, aws_request_id="r", invoked_function_arn="a"
         )
-        self._until = time.monotonic() + seconds
+        self._monotonic = monotonic
+        self._until = monotonic() + seconds
 
     def get_remaining_time_in_millis(self) -> int:
-        return max(0, round((self._until - time.monotonic()) * 1000))
+        return max(0, round((self._until - self._monotonic()) * 1000))
 
 
 @pytest.fixture
@@ -144,7 +146,9 @@ def endpoint() -> Iterator[Endpoint]:
         yield made
 
 
-def over_http(side: LakeSide, endpoint: Endpoint) -> Replicator:
+def over_http(
+    side: LakeSide, endpoint: Endpoint, *, sleep: Callable[[float], None] = time.sleep
+) -> Replicator:
     """A replicator whose rows go to the endpoint, with timeouts that a test can wait for."""
     client = boto3.Session("AKID", "secret", region_name="eu-west-1").client(
         "dynamodb",
@@ -155,7 +159,7 @@ def over_http(side: LakeSide, endpoint: Endpoint) -> Replicator:
         client,
         LAKE,
         now_ms=lambda: NOW_MS,
-        sleep=time.sleep,
+        sleep=sleep,
         random=Random(1),
         writer=direct_writer(client),
     )
@@ -164,12 +168,15 @@ def over_http(side: LakeSide, endpoint: Endpoint) -> Replicator:
 
 def test_a_lake_that_does_not_answer_leaves_time_to_report(side: LakeSide, endpoint: Endpoint) -> None:
     def silent(_connection: Any, _request: Any) -> bool:
+        clock.sleep(0.1)  # three requests run at once, and each waits for 0.3 s
         time.sleep(3)
         return False
 
+    clock = side.clock
     endpoint.otherwise = silent
-    function = LambdaFunction(over_http(side, endpoint), "orders", guard_s=0.9)
-    context = Context(3.0)
+    replicator = over_http(side, endpoint, sleep=clock.sleep)
+    function = LambdaFunction(replicator, "orders", guard_s=0.9, monotonic=clock.monotonic)
+    context = Context(3.0, clock.monotonic)
     answer = function(event_of(record(7, "a"), record(5, "b"), record(6, "c")), context)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "5"}]}
     assert context.get_remaining_time_in_millis() > 200
@@ -225,7 +232,12 @@ print("\\n".join(sorted(set(sys.modules) - before)))
 def test_the_function_imports_the_sdk_powertools_and_small_modules_of_ours() -> None:
     """In a process of its own: whatever the tests have imported is not there."""
     done = subprocess.run(
-        [sys.executable, "-c", CLOSURE], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", CLOSURE],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
     )
     modules = set(done.stdout.split())
     ours = {

@@ -13,6 +13,7 @@ from ingest.lease import LEASE_S, Lease, Owner
 from ingest.standby import work_alone
 from tests.ingest.building import CHECKPOINTS, LAKE, Clock, LakeSide, fails
 from tests.stubs.faults import Call, Fault, client_error, read_timeout, server_error, throttled
+from tests.waiting import PATIENCE_S
 
 
 class Place:
@@ -209,7 +210,7 @@ def test_a_worker_whose_lease_is_lost_stops_and_stands_by() -> None:
             place.side.dynamodb.tables[CHECKPOINTS].items.clear()
             assert thief.take()
             place.sleep(LEASE_S / 2)
-            assert stop_work.wait(10), "told to stop"
+            assert stop_work.wait(PATIENCE_S), "told to stop"
             thief.release()
         return len(began)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -17,9 +17,9 @@ from tests.ingest.building import Clock, item
 from tests.ingest.test_worker import QUICK
 from tests.stubs.dynamodb import StubDynamoDB
 from tests.stubs.streams import StubStream, StubStreams
+from tests.waiting import PATIENCE_S, until
 
 HOUR_S = 3600
-WAIT_S = 10.0
 
 
 class Lake:
@@ -46,7 +46,7 @@ class Lake:
 
     def take(self, records: Sequence[Mapping[str, Any]]) -> None:
         self.taking.set()
-        assert self.held.wait(WAIT_S)
+        assert self.held.wait(PATIENCE_S)
         self.taken += [record["dynamodb"]["Keys"]["pk"]["S"] for record in records]
 
     def positions(self, after: Mapping[str, str | None] | None = None) -> StreamPositions:
@@ -60,13 +60,6 @@ class Lake:
     @property
     def root(self) -> str:
         return next(iter(self.stream.shards))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_what_came_before_is_passed_over_and_what_comes_after_is_taken_through_splits() -> None:
@@ -92,7 +85,7 @@ def test_a_child_that_waited_for_its_parent_longer_than_the_stream_keeps_is_refu
     tail = lake.tail(lake.positions())
     child = lake.stream.roll(lake.root)
     lake.put("lost")
-    assert lake.taking.wait(WAIT_S)
+    assert lake.taking.wait(PATIENCE_S)
     for _ in range(3):
         lake.listed_again()
         lake.clock.sleep(10 * HOUR_S)
@@ -114,7 +107,7 @@ def test_a_child_that_was_born_late_is_not_refused_where_the_reading_began_early
     lake.clock.sleep(HOUR_S)
     lake.held.clear()
     tail = lake.tail(since)
-    assert lake.taking.wait(WAIT_S)
+    assert lake.taking.wait(PATIENCE_S)
     lake.clock.sleep(2 * HOUR_S)
     lake.held.set()
     assert tail.finish().after == {child.id: child.records[-1]["dynamodb"]["SequenceNumber"]}
@@ -128,7 +121,7 @@ def test_a_child_that_came_and_went_while_its_parent_was_read_is_refused() -> No
     tail = lake.tail(lake.positions())
     child = lake.stream.roll(lake.root)
     lake.put("lost")
-    assert lake.taking.wait(WAIT_S)
+    assert lake.taking.wait(PATIENCE_S)
     lake.listed_again()
     lake.stream.roll(child.id)
     lake.stream.forget(child.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -17,10 +17,11 @@ from ingest.errors import LakeUnavailableError, StreamError
 from ingest.shards import StreamReader, readable
 from ingest.walk import Pacing
 from ingest.worker import Worker, WorkerReport
-from tests.ingest.building import NOW_MS, LakeSide, fails, item
+from tests.ingest.building import NOW_MS, FakeEvent, LakeSide, fails, item
 from tests.stubs.dynamodb import StubDynamoDB
 from tests.stubs.faults import Call, Fault, client_error, server_error, throttled
 from tests.stubs.streams import StubStream, StubStreams
+from tests.waiting import PATIENCE_S
 
 QUICK = Pacing(least_s=0.0, most_s=0.01, listing_s=0.02, quiet_answers=2, quiet_s=0.02)
 HOUR_MS = 3_600_000
@@ -48,7 +49,12 @@ class Run:
         for key in keys:
             self.table.put(item(key, next(_numbers)))
 
-    def worker(self, pacing: Pacing = QUICK, stop: threading.Event | None = None) -> Worker:
+    def worker(
+        self,
+        pacing: Pacing = QUICK,
+        stop: threading.Event | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> Worker:
         replicator = self.side.replicator()
 
         def process(event: Mapping[str, Any]) -> Any:
@@ -72,7 +78,7 @@ class Run:
             self.side.checkpoints,
             self.side.health,
             now_ms=self.side.clock.now_ms,
-            monotonic=time.monotonic,
+            monotonic=monotonic,
             pacing=pacing,
         )
 
@@ -125,7 +131,7 @@ def test_shards_that_are_no_relations_are_read_side_by_side() -> None:
     """Each waits in its first call until the others are in theirs, too."""
     run = Run(shards=4)
     run.put(*(f"k{n}" for n in range(40)))
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=PATIENCE_S)
     met: set[str] = set()
 
     def hook(call: Call) -> Fault | None:
@@ -363,11 +369,12 @@ def test_a_stream_that_may_not_be_read_ends_the_worker() -> None:
 def test_an_idle_shard_is_asked_ever_more_rarely_and_a_busy_one_at_once() -> None:
     run = Run()
     times: list[float] = []
-    stop = threading.Event()
+    clock = run.side.clock
+    stop = FakeEvent(clock)
 
     def hook(call: Call) -> Fault | None:
         if call.operation == "get_records":
-            times.append(time.monotonic())
+            times.append(clock.monotonic())
             if len(times) == 8:
                 run.put("a")
             if len(times) == 11:
@@ -376,11 +383,10 @@ def test_an_idle_shard_is_asked_ever_more_rarely_and_a_busy_one_at_once() -> Non
 
     run.streams.hook = hook
     pacing = Pacing(least_s=0.01, most_s=0.16, listing_s=60.0, quiet_answers=10**6)
-    run.worker(pacing, stop).run(stop)
-    pauses = [after - before for before, after in itertools.pairwise(times)]
-    for number, pause in enumerate(pauses[:7]):
-        assert pause >= min(0.16, 0.01 * 2**number) * 0.9
-    assert pauses[8] < 0.1, "after records it is asked soon again"
+    run.worker(pacing, stop, clock.monotonic).run(stop)
+    pauses = [round(after - before, 3) for before, after in itertools.pairwise(times)]
+    assert pauses[:7] == [0.01, 0.02, 0.04, 0.08, 0.16, 0.16, 0.16]
+    assert pauses[7:9] == [0.01, 0.02], "after records it is asked soon again"
     assert run.side.shown() == run.expected()
 
 

@@ -12,17 +12,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 from dynalake.config import PipelineConfig, load_config
 from tests.end_to_end.ministack import REGION, ROOT_SECRET, Ministack
+from tests.waiting import PATIENCE_S
 
 SOURCE: Final = "111111111111"
 LAKE: Final = "999999999999"
-POLL_S: Final = 0.02
 
 
 def surroundings(folder: Path) -> dict[str, str]:
@@ -36,14 +36,6 @@ def surroundings(folder: Path) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1",
         "COLUMNS": "80",
     }
-
-
-def eventually(holds: Callable[[], object], within_s: float, why: Callable[[], str] = lambda: "") -> None:
-    """Wait until it holds."""
-    until = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < until, f"not within {within_s:.0f} s; {why()}"
-        time.sleep(POLL_S)
 
 
 class Running:
@@ -78,15 +70,15 @@ class Running:
         self._process.kill()
         self._process.wait()
 
-    def tell(self, number: signal.Signals, within_s: float = 30.0) -> int:
+    def tell(self, number: signal.Signals) -> int:
         """Send a signal and wait for the end; gives the exit code."""
         self._process.send_signal(number)
-        return self.end(within_s)
+        return self.end()
 
-    def end(self, within_s: float = 60.0) -> int:
+    def end(self) -> int:
         """Wait for its own end; gives the exit code."""
         try:
-            return self._process.wait(within_s)
+            return self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"dynalake {self.words} did not end; it said:\n{self.said()}") from None
@@ -129,10 +121,10 @@ class Field:
         self._running.append(running)
         return running
 
-    def do(self, verb: str, *words: str, within_s: float = 120.0) -> str:
+    def do(self, verb: str, *words: str) -> str:
         """Run it to its end, which must be good; gives what it said."""
         running = self.start(verb, *words)
-        code = running.end(within_s)
+        code = running.end()
         assert code == 0, f"exit code {code}:\n{running.said()}"
         return running.said()
 

@@ -16,12 +16,12 @@ from typing import Final
 import pytest
 
 from tests.end_to_end.ministack import Ministack
-from tests.ingest_kill.field import POLL_S, Field, Hand, Running, eventually
+from tests.ingest_kill.field import Field, Hand, Running
+from tests.waiting import POLL_S, until
 
 ROUNDS: Final = int(os.environ.get("DYNALAKE_KILL_ROUNDS", "6"))
 SEED: Final = int(os.environ.get("DYNALAKE_KILL_SEED", "1"))
 KEYS: Final = 400
-AT_WORK_S: Final = 60.0
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def at_work(field: Field, worker: Running) -> None:
         assert worker.lives, worker.said()
         return f"/{worker.pid}/" in field.lease_owner()
 
-    eventually(owns, AT_WORK_S, worker.said)
+    until(owns, worker.said)
 
 
 def test_nothing_is_lost_by_kills_while_the_source_is_written(field: Field) -> None:
@@ -89,7 +89,7 @@ def test_a_signal_ends_a_worker_cleanly(field: Field, number: signal.Signals) ->
     worker = field.start("run")
     at_work(field, worker)
     with Hand(field, 20, Random(1)):
-        eventually(lambda: len(field.lake_rows()) > 5, AT_WORK_S, worker.said)
+        until(lambda: len(field.lake_rows()) > 5, worker.said)
         assert worker.tell(number) == 0, worker.said()
     assert "records:" in worker.said()
     assert "Traceback" not in worker.said()
@@ -106,11 +106,11 @@ def test_a_second_worker_stands_by_and_takes_over(field: Field) -> None:
     at_work(field, first)
     second = field.start("run")
     with Hand(field, 20, Random(2)):
-        eventually(lambda: len(field.lake_rows()) > 5, AT_WORK_S, first.said)
-        time.sleep(2)
+        until(lambda: len(field.lake_rows()) > 5, first.said)
+        until(lambda: "standing by" in second.said(), second.said)
         assert second.lives
         assert f"/{first.pid}/" in field.lease_owner()
         first.kill()
         at_work(field, second)
-    eventually(lambda: field.shown() == field.source_items(), AT_WORK_S, second.said)
+    until(lambda: field.shown() == field.source_items(), second.said)
     assert second.tell(signal.SIGTERM) == 0

@@ -16,6 +16,7 @@ from botocore.exceptions import (
 
 from ingest.connection import MAX_HEAD_BYTES, Connections
 from tests.ingest_speed.endpoint import Endpoint, Request, answer, hang_up, sent
+from tests.waiting import PATIENCE_S
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
 CHUNKED = (
@@ -113,7 +114,7 @@ def test_after_one_was_closed_the_new_one_is_really_new(endpoint: Endpoint) -> N
     barrier = threading.Barrier(4)
 
     def together(connection: socket.socket, _request: Request) -> bool:
-        barrier.wait(10)
+        barrier.wait(PATIENCE_S)
         connection.sendall(answer(b"{}"))
         return True
 
@@ -161,9 +162,9 @@ def test_a_service_that_does_not_answer_in_time(endpoint: Endpoint) -> None:
     over = threading.Event()
 
     def silent(_connection: socket.socket, _request: Request) -> bool:
-        return over.wait(30) and False
+        return over.wait(PATIENCE_S) and False
 
-    connections = connect(endpoint, timeout_s=0.2)
+    connections = connect(endpoint, timeout_s=2.0)
     connections.exchange(REQUEST)
     endpoint.script = [silent]
     with pytest.raises(ReadTimeoutError):

@@ -16,6 +16,7 @@ import pytest
 from lake.open import open_lake
 from tests.lake.building import build
 from tests.lake.test_refresh import refresh, row
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 ROWS = 20
@@ -41,8 +42,9 @@ import json, sys, time
 from pathlib import Path
 import duckdb
 out, stop = Path(sys.argv[1]), Path(sys.argv[2])
-seen, reads, held = [], 0, []
-while not stop.exists():
+seen, reads, held, last = [], 0, [], False
+while not last:
+    last = stop.exists()  # looked at before the read: the last version is always read
     con = duckdb.connect()
     con.execute(f"ATTACH '{{out}}' AS lake (READ_ONLY)")
     first = con.execute("SELECT min(g), max(g), count(*) FROM lake.things").fetchone()
@@ -62,6 +64,8 @@ while not stop.exists():
     if not seen or seen[-1] != first[0]:
         assert not seen or seen[-1] < first[0]
         seen.append(first[0])
+    if reads == 1:
+        print("reading", flush=True)
 print(json.dumps({{"reads": reads, "versions": len(seen), "last": seen[-1]}}))
 """
 
@@ -80,14 +84,19 @@ def test_readers_see_whole_versions_while_writers_are_killed(tmp_path: Path) -> 
     out, stop = tmp_path / "l.duckdb", tmp_path / "stop"
     build(out, [row(str(n), 1, g={"N": "0"})["NewImage"] for n in range(ROWS)])
     reader = start(READER, out, stop)
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "reading\n"
     chance = random.Random(20)
     try:
         for _ in range(KILLS):
             published = out.stat().st_ino
             writer = start(WRITER, out)
-            while out.stat().st_ino == published:
+
+            def has_published(before: int = published, writer: subprocess.Popen[str] = writer) -> bool:
                 assert writer.poll() is None, writer.communicate()
-                time.sleep(0.01)
+                return out.stat().st_ino != before
+
+            until(has_published)
             time.sleep(chance.random())
             assert writer.poll() is None, writer.communicate()
             writer.kill()

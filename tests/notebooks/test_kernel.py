@@ -129,7 +129,7 @@ with progress("counting") as shown:
         "report = dynalake.export('orders', 'orders.parquet')\nprint(report.rows)",
     )
     (line,) = whole
-    assert re.fullmatch(r"counting: 3 sheep, (0\.9|1\.\d) s(, \d/s)?", line.data["text/plain"])
+    assert re.fullmatch(r"counting: 3 sheep, \d+\.\d s(, \d/s)?", line.data["text/plain"])
     assert "<progress" not in line.data["text/html"]
     assert "counting: stopped, 2 rows" in stopped[0].data["text/plain"]
     assert exported[-1].text == "5\n", "DuckDB's own bar, which wants ipywidgets, is in nobody's way"

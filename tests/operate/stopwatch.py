@@ -23,6 +23,7 @@ from tests.end_to_end.ministack import REGION, serving
 from tests.environments import ROOT, environment
 from tests.operate.conftest import strict_python
 from tests.operate.land import LAKE, SOURCE, Land, profiles
+from tests.waiting import until
 
 PAGE: Final = ROOT / "docs" / "onboarding.md"
 TABLE: Final = "orders"
@@ -59,10 +60,7 @@ def follow(land: Land, run: Callable[[list[str]], None]) -> Iterator[tuple[str, 
         yield " ".join(words[: 3 if words[0] == "dynalake" else 4]), time.monotonic() - began
     began = time.monotonic()
     land.put(TABLE, {"pk": {"S": "after"}, "sk": {"N": "1"}})
-    while "after" not in [row["pk"]["S"] for row in land.rows(LAKE_TABLE)]:
-        time.sleep(0.02)
-        if time.monotonic() - began > 30:
-            raise AssertionError("the row did not come")
+    until(lambda: "after" in [row["pk"]["S"] for row in land.rows(LAKE_TABLE)], land.aws.tail)
     yield "a row written to the source is in the lake", time.monotonic() - began
 
 

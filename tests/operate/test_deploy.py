@@ -13,9 +13,9 @@ from dynalake.deploy.deployer import Deployer
 from dynalake.deploy.names import quarantine_bucket
 from dynalake.deploy.stacks import Stacks
 from dynalake.errors import DeployError
-from tests.end_to_end.estate import eventually
 from tests.end_to_end.ministack import REGION
 from tests.operate.land import LAKE, SOURCE, Land
+from tests.waiting import until
 
 NAME = "parcels"
 ROW = {"pk": {"S": "ann"}, "sk": {"N": "1"}, "total": {"N": "12.50"}}
@@ -37,7 +37,7 @@ def lake_table(land: Land) -> str:
 
 def test_from_nothing_to_the_first_row(orders: Land) -> None:
     orders.put(NAME, ROW)
-    eventually(lambda: orders.rows(lake_table(orders)), orders.aws)
+    until(lambda: orders.rows(lake_table(orders)), orders.aws.tail)
     (row,) = orders.rows(lake_table(orders))
     assert float(row["total"]["N"]) == 12.5
     assert row["_lake_version"]["S"]
@@ -95,11 +95,11 @@ def test_ended_by_a_scheduler_it_leaves_no_change_set_and_says_how_to_go_on(
     stack = orders.client("cloudformation", SOURCE).list_change_sets(StackName="dynalake-parcels-source")
     assert [each for each in stack["Summaries"] if each["ExecutionStatus"] == "AVAILABLE"] == []
     if changed:
-        eventually(lambda: batch_size(orders) == 80, orders.aws)
+        until(lambda: batch_size(orders) == 80, orders.aws.tail)
     else:
         assert batch_size(orders) == 1000
     orders.write_config(NAME)
-    eventually(lambda: orders.deploy(NAME, "--side", "source").code == 0, orders.aws)
+    until(lambda: orders.deploy(NAME, "--side", "source").code == 0, orders.aws.tail)
     assert batch_size(orders) == 1000
 
 
@@ -188,7 +188,7 @@ def test_a_stream_that_was_switched_off_and_on_is_read_and_what_it_lost_is_a_gap
         check["what"] for check in checks if check["verdict"] == "fail"
     }
     orders.put(NAME, {**ROW, "sk": {"N": "77"}})
-    eventually(lambda: "77" in [row["sk"]["N"] for row in orders.rows(lake_table(orders))], orders.aws)
+    until(lambda: "77" in [row["sk"]["N"] for row in orders.rows(lake_table(orders))], orders.aws.tail)
     kinds = [
         row["kind"]["S"]
         for row in orders.rows("dynalake.checkpoints")
@@ -215,7 +215,7 @@ def test_removed_and_brought_back_the_data_are_kept_and_the_gap_is_known(orders:
     answer = orders.deploy(NAME)
     assert answer.code == 0, answer.err
     orders.put(NAME, {**ROW, "sk": {"N": "2"}})
-    eventually(lambda: len(orders.rows(lake_table(orders))) == kept + 1, orders.aws)
+    until(lambda: len(orders.rows(lake_table(orders))) == kept + 1, orders.aws.tail)
 
 
 def test_removed_with_its_data_nothing_is_left(orders: Land) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.end_to_end.estate import eventually
 from tests.operate.land import EXTERNAL_ID, LAKE, SOURCE, STRANGER, Land
+from tests.waiting import until
 
 NAME = "secured"
 WRITER = f"dynalake-{NAME}-writer"
@@ -102,9 +102,9 @@ def invoke(land: Land, tag: str, *, variables: Mapping[str, str] | None = None) 
     functions.update_function_configuration(
         FunctionName=name, Environment={"Variables": {**known, "TAG": tag, **(variables or {})}}
     )
-    eventually(
+    until(
         lambda: functions.get_function_configuration(FunctionName=name)["LastUpdateStatus"] == "Successful",
-        land.aws,
+        land.aws.tail,
     )
     payload = json.dumps({"Records": records(tag)}).encode()
     answer = functions.invoke(FunctionName=name, Payload=payload)

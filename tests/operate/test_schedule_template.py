@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 
 from tests.end_to_end.ministack import REGION, Ministack
 from tests.environments import ROOT
+from tests.waiting import until
 
 TEMPLATE = ROOT / "examples" / "eventbridge" / "schedule.yaml"
 ACCOUNT = "999999999999"
@@ -50,13 +50,12 @@ def made(strict_ministack: Ministack) -> Ministack:
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
         Capabilities=["CAPABILITY_IAM"],
     )
-    until = time.monotonic() + 60
-    while (stack := stacks.describe_stacks(StackName="check")["Stacks"][0])["StackStatus"].endswith(
-        "PROGRESS"
-    ):
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    assert stack["StackStatus"] == "CREATE_COMPLETE", stacks.describe_stack_events(StackName="check")
+
+    def stack() -> Any:
+        return stacks.describe_stacks(StackName="check")["Stacks"][0]
+
+    until(lambda: not stack()["StackStatus"].endswith("PROGRESS"), strict_ministack.tail)
+    assert stack()["StackStatus"] == "CREATE_COMPLETE", stacks.describe_stack_events(StackName="check")
     return strict_ministack
 
 

@@ -14,9 +14,9 @@ from dynalake.costs import DAYS_PER_MONTH, HOURS_PER_MONTH, Usage, monthly
 from dynalake.deploy.names import quarantine_bucket
 from expectations.history import Check
 from expectations.suites import Outcome
-from tests.end_to_end.estate import eventually
 from tests.end_to_end.ministack import REGION
 from tests.operate.land import LAKE, SOURCE, Land
+from tests.waiting import until
 
 NAME = "gauges"
 BUCKET = quarantine_bucket(NAME, SOURCE, REGION)
@@ -31,7 +31,7 @@ def gauges(land: Land) -> Land:
     assert answer.code == 0, answer.err
     for number in range(3):
         land.put(NAME, {"pk": {"S": "a"}, "sk": {"N": str(number)}})
-    eventually(lambda: len(land.rows(TABLE)) == 3, land.aws)
+    until(lambda: len(land.rows(TABLE)) == 3, land.aws.tail)
     return land
 
 

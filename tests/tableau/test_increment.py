@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lake.errors import ExportError
 from lake.export import ExportReport, Layout, export_table
 from lake.export.trail import digest, read_trail, trail_of, write_trail
 from lake.open import open_lake
+from tests.environments import ROOT
 from tests.lake.building import ABOUT, build
 from tests.stubs.hyper import opened
 from tests.tableau.extracts import EVERY_TYPE, content, row
@@ -313,36 +315,50 @@ def test_what_cannot_be_incremental_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [snapshot]
 
 
+KILLED_AT_A_CALL = """
+import os, signal, sys, threading
+from pathlib import Path
+from lake.export import export_table
+
+last, snapshot, format_, out = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+calls = 0
+
+def count(*_):
+    global calls
+    calls += 1
+    if calls == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+threading.setprofile(count)
+sys.setprofile(count)
+export_table(snapshot, "things", format_, out, incremental=True)
+os._exit(0)
+"""
+
+
 @FORMATS
 def test_a_killed_run_leaves_the_old_extract_and_the_next_one_mends(tmp_path: Path, format_: Any) -> None:
-    """Killed at moments from the first to the last of a run."""
+    """Killed at moments from the first to the last of a run: at its 8th call of a function, its 64th, …"""
     snapshot, out = tmp_path / "lake.duckdb", tmp_path / f"things.{format_}"
     build(snapshot, things(2_000))
     update(snapshot, out, format_)
     old = content(out)
     build(snapshot, things(2_000, dict.fromkeys(range(0, 2_000, 9), 5_000)))
     new = content(full(snapshot, tmp_path, format_))
-    command = (
-        "import sys; from pathlib import Path; from lake.export import export_table; print('go', flush=True); "
-        f"export_table(Path({str(snapshot)!r}), 'things', {format_!r}, Path({str(out)!r}), incremental=True)"
-    )
     killed = 0
-    for wait in (0.02, 0.1, 0.2, 0.3, 0.4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", command], stdout=subprocess.PIPE, start_new_session=True
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"go\n"
-        time.sleep(wait)
-        killed += process.poll() is None
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        found = content(out)
-        assert found in (old, new)
-        if found == new:
+    for power in itertools.count(1):
+        words = [sys.executable, "-c", KILLED_AT_A_CALL, str(8**power), str(snapshot), format_, str(out)]
+        process = subprocess.Popen(words, cwd=ROOT, start_new_session=True)
+        code = process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # Hyper's server
+        assert content(out) in (old, new)
+        if code == 0:
             break
-    assert killed
+        assert code == -signal.SIGKILL
+        killed += 1
+    assert killed > 3
+    assert content(out) == new
     update(snapshot, out, format_)
     assert content(out) == new
     assert {path.name for path in tmp_path.iterdir()} == {

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 from dynalake.config import SideConfig
 from dynalake.errors import AccountError
 from ingest.sessions import assumed_session, client_config
+from lake.errors import DENIED, aws_error
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient
@@ -109,25 +110,26 @@ def open_account(side: str, config: SideConfig) -> Account:
             return Account(session, config)
         sts = session.client("sts", region_name=config.region, endpoint_url=config.endpoint_url)
         found = sts.get_caller_identity()["Account"]
-    except ProfileNotFound:
-        raise AccountError(
-            f"the {side} side's profile {config.profile!r} is unknown to the AWS configuration: "
-            "see `aws configure list-profiles`"
-        ) from None
-    except ClientError as error:
-        raise AccountError(
-            f"the {side} side's credentials are refused ({error.response['Error']['Code']}): "
-            + (
-                f"check that they may assume {config.role_arn} and that its ExternalId is right"
-                if config.role_arn
-                else f"check {side}.profile, or log in again"
-            )
-        ) from None
-    except BotoCoreError as error:
-        raise AccountError(f"the {side} side has no usable credentials: {error}") from None
+    except (ClientError, BotoCoreError) as error:
+        raise _account_error(side, config, error) from None
     if found != config.account:
         raise AccountError(
-            f"the {side} side's credentials are of account {found}, but the configuration says {config.account}: "
-            f"check {side}.profile and {side}.role_arn"
+            f"the {side} side's credentials are of account {found}, but the configuration says {config.account}",
+            remedy=f"check {side}.profile and {side}.role_arn",
         )
     return Account(session, config)
+
+
+def _account_error(side: str, config: SideConfig, error: ClientError | BotoCoreError) -> AccountError:
+    shown = aws_error(error, side=side)
+    if isinstance(error, ProfileNotFound):
+        message = f"the {side} side's profile {config.profile!r} is unknown to the AWS configuration"
+    elif isinstance(error, ClientError):
+        code = error.response["Error"]["Code"]
+        message = f"the {side} side's credentials are refused ({code})"
+        if code in DENIED and config.role_arn:
+            remedy = f"check that they may assume {config.role_arn}, and that {side}.external_id is right"
+            return AccountError(message, remedy=remedy)
+    else:
+        message = f"the {side} side has no usable credentials ({shown.message})"
+    return AccountError(message, remedy=shown.remedy)

@@ -1,17 +1,17 @@
-"""What the front door says when a user's mistake stops it.
+"""The errors of the command line and the Python API; `lake.errors` draws the whole hierarchy."""
 
-UserError
-├── ConfigError      dynalake.toml is missing, not TOML, or says something that cannot be
-├── AccountError     a side's credentials are missing, refused, or of another account
-├── DeployError      a stack cannot be made, changed or taken away
-└── PublishError     Tableau cannot be reached, refuses, or has not what was named
-"""
+from typing import Any
 
 from lake.errors import ExplainedError
 
 
+def error_document(error: ExplainedError) -> dict[str, Any]:
+    """An error as `--json` prints it; `remedy` is null where none is known."""
+    return {"error": error.message, "remedy": error.remedy or None, "exit_code": error.exit_code}
+
+
 class UserError(ExplainedError):
-    """A mistake that the user can mend; the command line prints it as one line and exits with 2."""
+    """A mistake that the user can correct; the command line prints it on one line and exits with 2."""
 
 
 class ConfigError(UserError):

@@ -41,18 +41,19 @@ _R = TypeVar("_R")
 
 
 def _explained(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Have botocore's errors (no route, no credentials) read in a notebook as they do on the command line."""
+    """Raise botocore's errors (no route, no credentials) as the command line explains them."""
 
     @functools.wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            if type(error).__module__.startswith("botocore"):
-                from lake.errors import explain
+            from lake.errors import explained
 
-                explain(error, f"AWS: {error}")
-            raise
+            shown = explained(error)
+            if shown is None or shown is error:
+                raise
+            raise shown from error
 
     return call
 

@@ -14,11 +14,10 @@ from dynalake.costs import estimate
 from dynalake.deploy import Finding, preflight
 from dynalake.deploy.deployer import SIDES, Deployer
 from dynalake.deploy.names import partition_of
-from dynalake.errors import AccountError, DeployError, UserError
-from ingest.errors import IngestError
+from dynalake.errors import AccountError, DeployError
 from ingest.mapping import switch_on
 from ingest.source import VIEW_TYPES
-from lake.errors import LakeError
+from lake.errors import ExplainedError, aws_error
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -131,7 +130,7 @@ def propose(name: str, config: PipelineConfig) -> Proposal:
         findings.append(
             Finding(
                 False,
-                f"the stream of {config.source.table} is {'off' if facts.stream is None else facts.stream}: "
+                f"the stream of {config.source.table} is {'off' if facts.stream is None else facts.stream}",
                 f"`{switch_on(_table_arn(config), config.source.profile)}` switches it on"
                 + ("" if facts.stream is None else ", once it was switched off"),
             )
@@ -141,10 +140,8 @@ def propose(name: str, config: PipelineConfig) -> Proposal:
         for side in SIDES:
             try:
                 findings += preflight(deployer.findings(side))
-            except (UserError, IngestError, LakeError) as error:
-                findings.append(Finding(False, str(error)))
-            except (ClientError, BotoCoreError) as error:
-                findings.append(Finding(False, f"the {side} side could not be looked at whole: {error}"))
+            except (ExplainedError, ClientError, BotoCoreError) as error:
+                findings.append(_not_checked(f"the {side} side", error, side))
     if facts is None or facts.provisioned is None:
         return Proposal(facts, None, _key_of(facts), {}, findings)
     read, write = facts.provisioned
@@ -165,8 +162,13 @@ def _open(side: str, config: PipelineConfig, findings: list[Finding]) -> Account
     try:
         return open_account(side, config.source if side == "source" else config.lake)
     except AccountError as error:
-        findings.append(Finding(False, f"not looked at: {error}"))
+        findings.append(_not_checked(f"the {side} side", error, side))
         return None
+
+
+def _not_checked(what: str, error: Exception, side: str) -> Finding:
+    shown = error if isinstance(error, ExplainedError) else aws_error(error, side=side)
+    return Finding(False, f"{what} could not be checked: {shown.message}", shown.remedy)
 
 
 def _facts(source: Account, config: PipelineConfig, findings: list[Finding]) -> SourceFacts | None:
@@ -176,11 +178,12 @@ def _facts(source: Account, config: PipelineConfig, findings: list[Finding]) -> 
         if error.response["Error"]["Code"] == "ResourceNotFoundException":
             raise DeployError(
                 f"there is no table {config.source.table!r} in {config.source.region} of account "
-                f"{config.source.account}: check the name, the region and the profile"
+                f"{config.source.account}",
+                remedy="check the table's name, source.region and source.profile",
             ) from None
-        findings.append(Finding(False, f"the source table could not be looked at: {error}"))
+        findings.append(_not_checked("the source table", error, "source"))
     except BotoCoreError as error:
-        findings.append(Finding(False, f"the source table could not be looked at: {error}"))
+        findings.append(_not_checked("the source table", error, "source"))
     return None
 
 

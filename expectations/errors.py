@@ -1,15 +1,10 @@
-"""What can go wrong in the expectations package, as one family.
-
-ExpectationsError
-├── ParityError      the two sides cannot be compared
-└── CheckError       the suites cannot be run
-"""
+"""The errors of the expectations package; `lake.errors` has their base class and draws the whole hierarchy."""
 
 from lake.errors import ExplainedError
 
 
 class ExpectationsError(ExplainedError):
-    """Base of all errors of the expectations package; its text says what is wrong and what to do."""
+    """Base of all errors of the expectations package."""
 
 
 class ParityError(ExpectationsError):

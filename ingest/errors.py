@@ -1,28 +1,10 @@
-"""What can go wrong in the ingest package, as one family.
-
-IngestError
-├── SourceError            the source table is missing, or its stream is off or of the wrong view type
-├── LakeUnavailableError   the lake refuses every write: no such table, no permission, another key schema
-├── StreamError            the stream cannot be read
-│   ├── TrimmedError       records were trimmed before they were read
-│   ├── ExpiredIteratorError  an iterator is older than 15 minutes; ask for another
-│   └── StreamBusyError    the stream could not be read just now; ask again
-├── MalformedRecordError   a record that can never apply; its text is the quarantine's reason
-├── PolicyError            a policy cannot be carried out
-├── QuarantineError        a record could not be put away; the batch must be tried again
-├── DocumentError          a document of a quarantine or failure destination is not for this redrive
-│   ├── ForeignDocumentError  it is of another pipeline
-│   └── UnknownDocumentError  it cannot be understood
-├── WorkerBusyError        another worker reads the stream already
-├── StoppedError           the work was told to stop before a batch was settled
-└── BackfillError          a backfill cannot start or go on
-"""
+"""The errors of the ingest package; `lake.errors` has their base class and draws the whole hierarchy."""
 
 from lake.errors import ExplainedError
 
 
 class IngestError(ExplainedError):
-    """Base of all errors of the ingest package; its text says what is wrong and what to do."""
+    """Base of all errors of the ingest package."""
 
 
 class SourceError(IngestError):

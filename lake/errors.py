@@ -1,55 +1,262 @@
-"""What can go wrong in the lake package, as one family; and how a notebook shows an error, of whichever package.
+"""The base class of all errors of dynalake, the whole hierarchy, and the errors of the lake package.
 
-ExplainedError                   base of every package's family
-LakeError
-├── ContractError          a name, a version or a row breaks the lake table's contract
-├── LakeTableError         the lake table or its companions cannot be made or are not as they must be
-├── SnapshotError          a snapshot cannot be written, read or rolled forward
-│   └── SnapshotBusyError  somebody else is writing it just now
-├── DecodeError            bytes that are not DynamoDB JSON, or that no column can hold
-└── ExportError            an export's target or format cannot be served
+ExplainedError                     message, remedy, exit_code
+├── AwsError                       AWS refuses a call, or cannot be reached (see `aws_error`)
+├── LakeError                      lake
+│   ├── ContractError              a name, a version or a row breaks the lake table's contract
+│   ├── LakeTableError             the lake table or its companions cannot be created, or are misconfigured
+│   ├── SnapshotError              a snapshot cannot be written, read or rolled forward
+│   │   └── SnapshotBusyError      another writer holds it
+│   ├── DecodeError                bytes that are not DynamoDB JSON, or that no column can hold
+│   └── ExportError                an export's target or format cannot be served
+├── IngestError                    ingest
+│   ├── SourceError                the source table is missing, or its stream is off or of the wrong view type
+│   ├── LakeUnavailableError       the lake refuses every write
+│   ├── StreamError                the stream cannot be read
+│   │   ├── TrimmedError           records were trimmed before they were read
+│   │   ├── ExpiredIteratorError   a shard iterator is older than 15 minutes
+│   │   └── StreamBusyError        the stream cannot be read at the moment; a retry helps
+│   ├── MalformedRecordError       a record that can never be applied; the message is the quarantine's reason
+│   ├── PolicyError                a policy cannot be carried out
+│   ├── QuarantineError            a record could not be stored in the quarantine
+│   ├── DocumentError              a document of a quarantine or failure destination is not for this redrive
+│   │   ├── ForeignDocumentError   it is of another pipeline
+│   │   └── UnknownDocumentError   its format is unknown
+│   ├── WorkerBusyError            another worker reads the stream
+│   ├── StoppedError               the worker was told to stop
+│   ├── BackfillError              a backfill cannot start or continue
+│   └── PackageError               the function's zip cannot be built
+├── QueryError                     queries
+│   ├── QueryNotFound              no shipped query and no file has this name, or the file is no query file
+│   ├── ParameterError             a parameter is missing, unknown or ill-typed, or its declaration is invalid
+│   ├── DdlError                   a Hive table or view cannot be generated from what was given
+│   └── EngineError                an engine refuses the query, or its dialect cannot express it
+├── ExpectationsError              expectations
+│   ├── ParityError                the two sides cannot be compared
+│   └── CheckError                 the suites cannot be run
+└── UserError                      dynalake: the command line and the Python API
+    ├── ConfigError                dynalake.toml is missing, not TOML, or has an invalid value
+    ├── AccountError               a side's credentials are missing, refused, or of another account
+    ├── DeployError                a stack cannot be created, changed or deleted
+    ├── PublishError               Tableau cannot be reached, refuses, or lacks what was named
+    │   └── UpdateRefusedError     Tableau refuses an incremental update
+    └── FailedError                a prerequisite that `doctor` checks is not met
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 _WIDTH: Final = 110
 _RED, _PLAIN = "\x1b[31m", "\x1b[39m"
+_MISTAKE: Final = 2
 
 
 class ExplainedError(Exception):
-    """An error whose text says what is wrong and what to do, so a notebook shows that and no traceback.
+    """The base class of every error that dynalake shows to a user.
 
-    IPython asks an exception for `_render_traceback_` before it renders the traceback itself
-    (`InteractiveShell.showtraceback`). The traceback is there all the same: `traceback.print_last()`.
+    `raise SomeError("what is wrong", remedy="what to do")`. The two are never put into one text, so a program
+    reads each from its own field. An error that knows no remedy has none: a made-up one would mislead.
+
+    Attributes:
+        message: what is wrong, without a full stop.
+        remedy: what to do about it, as an instruction without a full stop; empty if it is not known.
+        exit_code: the command line's exit code (see `dynalake.cli.endings`).
     """
+
+    exit_code: ClassVar[int] = _MISTAKE
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        """State what is wrong, and what to do."""
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        """Both fields on one line, for logs and for Python's own traceback."""
+        return f"{self.message}: {self.remedy}" if self.remedy else self.message
 
     def _render_traceback_(self) -> list[str]:
-        import textwrap  # not before: the Lambda's cold start has no use for it
+        """What a notebook shows in place of a traceback.
 
-        text = textwrap.fill(f"{type(self).__name__}: {' '.join(str(self).split())}", _WIDTH)
-        return _coloured(text)
+        IPython asks an exception for this method before it renders the traceback itself
+        (`InteractiveShell.showtraceback`). `traceback.print_last()` still prints the traceback.
+        """
+        import textwrap  # imported here because the Lambda function never needs it
+
+        name = type(self).__name__
+        shown = textwrap.fill(f"{name}: {' '.join(self.message.split())}", _WIDTH).removeprefix(f"{name}: ")
+        remedy = textwrap.fill(f"Remedy: {' '.join(self.remedy.split())}", _WIDTH)
+        return [_coloured(name, shown), *([remedy] if self.remedy else [])]
 
 
-def explain(error: Exception, text: str | None = None) -> None:
-    """Have a notebook show another library's error as it shows ours: its name and its text, line by line.
+def explain(error: Exception) -> None:
+    """Make a notebook show another library's error as it shows ours: its name and its text, without a traceback.
 
     Args:
-        error: the error, which is then raised on as it is.
-        text: what to say instead of its own text.
+        error: the error; the caller raises it again.
     """
-    lines = _coloured(f"{type(error).__name__}: {str(error).strip() if text is None else text}")
+    lines = [_coloured(type(error).__name__, str(error).strip())]
     error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]  # looked for by IPython alone
 
 
-def _coloured(text: str) -> list[str]:
-    name, _, said = text.partition(":")
-    return [f"{_RED}{name}{_PLAIN}:{said}"]
+def _coloured(name: str, text: str) -> str:
+    return f"{_RED}{name}{_PLAIN}: {text}"
+
+
+class AwsError(ExplainedError):
+    """AWS refuses a call, or cannot be reached."""
+
+
+def explained(error: Exception, *, side: str = "") -> ExplainedError | None:
+    """The error with its remedy, as a user gets to see it: one of ours as it is, one of botocore's translated.
+
+    Args:
+        error: any error.
+        side: "source" or "lake", to name the configuration's key; empty if it is not known.
+
+    Returns:
+        None if the error is neither, so it is a defect.
+    """
+    if isinstance(error, ExplainedError):
+        return error
+    if type(error).__module__.startswith(("botocore.", "boto3.")):
+        return aws_error(error, side=side)
+    return None
+
+
+def aws_error(error: Exception, *, side: str = "") -> AwsError:
+    """Translate an error of botocore. This is the only place that does.
+
+    The classes are recognised by their names, so that this module imports no botocore: reading `--help` needs none.
+
+    Args:
+        error: an error of botocore.
+        side: as for `explained`.
+    """
+    profile, region = (f"{side}.profile", f"{side}.region") if side else ("the profile", "the region")
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return _refused(
+            response.get("Error", {}), str(getattr(error, "operation_name", "the call")), profile, region
+        )
+    names = {each.__name__ for each in type(error).__mro__}
+    for known, message, remedy in _UNREACHABLE:
+        if names & known:
+            said = message.format(error=error)
+            return AwsError(said, remedy=remedy.format(profile=profile, region=region))
+    return AwsError(f"an AWS call failed ({type(error).__name__}): {error}")
+
+
+_LOG_IN: Final = (
+    "log in (`aws sso login` or `aws configure`), or set {profile} to a profile that has credentials"
+)
+_UNREACHABLE: Final = (
+    ({"NoCredentialsError"}, "there are no AWS credentials", _LOG_IN),
+    (
+        {
+            "PartialCredentialsError",
+            "CredentialRetrievalError",
+            "MetadataRetrievalError",
+            "InvalidConfigError",
+        },
+        "the AWS credentials cannot be read ({error})",
+        _LOG_IN,
+    ),
+    (
+        {"SSOError", "TokenRetrievalError", "NoAuthTokenError", "LoginError"},
+        "the AWS login has expired or is incomplete ({error})",
+        "log in again (`aws sso login`), or set {profile} to another profile",
+    ),
+    (
+        {"ProfileNotFound"},
+        "{error}",
+        "set {profile} to one of the profiles that `aws configure list-profiles` shows",
+    ),
+    ({"NoRegionError"}, "no AWS region is known", "set {region}, or the environment variable AWS_REGION"),
+    (
+        {"SSLError"},
+        "the TLS connection to AWS failed ({error})",
+        "check the proxy and the certificates that it uses; AWS_CA_BUNDLE names a bundle of your own",
+    ),
+    (
+        {"ProxyConnectionError"},
+        "the proxy to AWS does not answer ({error})",
+        "check the environment variables HTTPS_PROXY and NO_PROXY",
+    ),
+    (
+        {"ConnectionError", "HTTPClientError", "UnknownEndpointError", "InvalidRegionError"},
+        "AWS cannot be reached ({error})",
+        "check {region} and the network, then run it again",
+    ),
+)
+"""Names of botocore's classes (`botocore.exceptions`), what is wrong, what to do."""
+
+_EXPIRED: Final = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+)
+_REFUSED_CREDENTIALS: Final = frozenset(
+    {
+        "AuthFailure",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+DENIED: Final = frozenset(
+    {
+        "403",
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthorizationError",
+        "AuthorizationErrorException",
+        "UnauthorizedOperation",
+    }
+)
+"""Error codes with which the services refuse a call for want of a permission."""
+_BUSY: Final = frozenset(
+    {
+        "InternalFailure",
+        "InternalServerError",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_MISSING: Final = frozenset({"404", "NoSuchBucket", "ResourceNotFoundException"})
+
+
+def _refused(said: dict[str, str], operation: str, profile: str, region: str) -> AwsError:
+    code = said.get("Code", "an unknown code")
+    text = " ".join(said.get("Message", "").split())
+    message = f"AWS refuses {operation} ({code})" + (f": {text}" if text else "")
+    if code in _EXPIRED:
+        return AwsError(
+            f"the AWS credentials have expired ({operation}: {code})",
+            remedy=f"log in again (`aws sso login`), or set {profile} to another profile",
+        )
+    if code in _REFUSED_CREDENTIALS:
+        remedy = f"check the credentials of {profile}, and that this machine's clock is right"
+    elif code in DENIED:
+        remedy = f"allow these credentials {operation}, or set {profile} to a profile that may call it"
+    elif code in _BUSY:
+        remedy = "run it again in some minutes"
+    elif code in _MISSING:
+        remedy = f"check the name, {region} and the account"
+    else:
+        remedy = ""
+    return AwsError(message, remedy=remedy)
 
 
 class LakeError(ExplainedError):
-    """Base of all errors of the lake package; its text says what is wrong and what to do."""
+    """Base of all errors of the lake package."""
 
 
 class ContractError(LakeError):

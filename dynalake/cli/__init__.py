@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
+from typing import NoReturn
 
-from dynalake.cli.endings import DEFECT, DONE, INTERRUPTED, MISTAKE, last_words, told_to_end
-from lake.errors import ExplainedError
+from dynalake.cli.endings import DEFECT, DONE, INTERRUPTED, last_words, told_to_end
+from dynalake.errors import error_document
+from lake.errors import ExplainedError, explained
 
 
 def main() -> None:
@@ -34,19 +37,24 @@ def _run() -> None:
 
     try:
         app()
-    except ExplainedError as error:
-        _leave(str(error))
     except Exception as error:
-        # botocore's errors (no route, no credentials) are the user's surroundings, not our defect.
-        if not type(error).__module__.startswith("botocore"):
+        # Errors of botocore (no route, no credentials) come from the user's environment. They are no defect.
+        shown = explained(error)
+        if shown is None:
             raise
-        _leave(f"AWS: {error}")
+        _fail(shown)
+
+
+def _fail(error: ExplainedError) -> NoReturn:
+    if "--json" in sys.argv[1:]:
+        sys.stdout.write(json.dumps(error_document(error), ensure_ascii=False) + "\n")
+    _leave(str(error), error.exit_code)
 
 
 def _command() -> str | None:
     return next((word for word in sys.argv[1:] if not word.startswith("-")), None)
 
 
-def _leave(message: str, code: int = MISTAKE) -> None:
+def _leave(message: str, code: int) -> NoReturn:
     sys.stderr.write(f"dynalake: {' '.join(message.split())}\n")
     sys.exit(code)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from dynalake.cli.check import _as_line, _mend, _replacing
 from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_set_up
-from dynalake.errors import UserError
+from dynalake.errors import UserError, error_document
 from dynalake.screen import Screen
-from expectations.errors import ExpectationsError
-from ingest.errors import IngestError
-from lake.errors import LakeError
+from lake.errors import ExplainedError, explained
 
 if TYPE_CHECKING:
     from dynalake.pipeline import Pipeline
@@ -76,12 +74,11 @@ def check(
                 f"\nmended: {mended.written:,} rows written, {mended.deleted:,} deleted; checking again\n"
             )
             found = _checked(screen, pipeline, suite, config, report, docs, metrics, False)
-    except (UserError, ExpectationsError, IngestError, LakeError) as error:
-        _leave(screen, name, str(error))
     except Exception as error:
-        if not type(error).__module__.startswith("botocore"):
+        shown = explained(error)
+        if shown is None:
             raise
-        _leave(screen, name, f"AWS: {error}")
+        _could_not_check(screen, name, shown)
     screen.answer({**found.document(), **({"before": before.document()} if before else {})})
     _show(screen, found)
     if docs:
@@ -170,8 +167,14 @@ def _show(screen: Screen, found: Check) -> None:
         screen.say(f"to mend it: {command}")
 
 
-def _leave(screen: Screen, name: str, error: str) -> None:
-    text = " ".join(error.split())
-    screen.answer({"pipeline": name, "verdict": "could not check", "error": text})
-    typer.echo(f"dynalake: {text}", err=True)
+def _could_not_check(screen: Screen, name: str, error: ExplainedError) -> NoReturn:
+    screen.answer(
+        {
+            "pipeline": name,
+            "verdict": "could not check",
+            **error_document(error),
+            "exit_code": COULD_NOT_CHECK,
+        }
+    )
+    typer.echo(f"dynalake: {' '.join(str(error).split())}", err=True)
     raise typer.Exit(COULD_NOT_CHECK)

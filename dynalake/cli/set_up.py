@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_pipeline
-from dynalake.errors import DeployError
 from dynalake.screen import Screen
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ def init(
     from dynalake.config import parse_config
     from dynalake.configfile import add_pipeline, check_is_new, side
     from dynalake.deploy.names import check_pipeline_name, quarantine_bucket
+    from dynalake.deploy.preflight import refuse
     from dynalake.proposal import propose
 
     screen = Screen(as_json=as_json)
@@ -80,9 +80,7 @@ def init(
     pipeline = parse_config({"pipelines": {name: draft}}, "the answers").pipelines[name]
     with screen.waiting(f"looking at {source_table}"):
         proposal = propose(name, pipeline)
-    stops = [finding.text for finding in proposal.findings if finding.stops]
-    if stops:
-        raise DeployError(f"nothing was written: {'; and '.join(stops)}")
+    refuse(proposal.findings)
     if proposal.max_wcu:
         more["max_wcu"] = proposal.max_wcu
     if runs_in == "function":
@@ -94,13 +92,13 @@ def init(
             "pipeline": name,
             "lake_table": pipeline.lake_table,
             "source": dataclasses.asdict(proposal.facts) if proposal.facts else None,
-            "findings": [finding.text for finding in proposal.findings],
+            "findings": [str(finding) for finding in proposal.findings],
         }
     )
     for text in proposal.facts.sentences(source_table) if proposal.facts else ():
         screen.say(text)
     for finding in proposal.findings:
-        screen.say(f"warning: {finding.text}")
+        screen.say(f"warning: {finding}")
     screen.say(f"wrote [pipelines.{name}] to {config}; the lake table will be {pipeline.lake_table}")
     screen.say(f"next: dynalake {'deploy' if runs_in == 'function' else 'setup'} {name}")
 

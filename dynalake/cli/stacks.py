@@ -227,17 +227,17 @@ def _refuse_replacements(change_set: ChangeSet) -> None:
 
 
 def _tell(screen: Screen, findings: Sequence[Finding]) -> None:
-    """Say what is in the way.
+    """Print the warnings.
 
     Raises:
-        DeployError: something must be mended first.
+        DeployError: something must be corrected first.
     """
-    stops = [finding.text for finding in findings if finding.stops]
+    from dynalake.deploy.preflight import refuse
+
     for finding in findings:
         if not finding.stops:
-            screen.say(f"warning: {finding.text}")
-    if stops:
-        raise DeployError("; and ".join(stops))
+            screen.say(f"warning: {finding}")
+    refuse(findings)
 
 
 def _note(screen: Screen, deployer: Deployer) -> list[dict[str, str]] | None:

@@ -6,7 +6,7 @@ do. What these credentials may not look at is passed over: the change set, or Cl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,10 +15,11 @@ from botocore.exceptions import ClientError
 from dynalake.deploy.names import function_name, function_role, stack_name, writer_role
 from dynalake.deploy.plans import Deployment
 from dynalake.deploy.stacks import Stacks
+from dynalake.errors import DeployError
 from ingest.source import SourceTable
 from lake.contract.health import ENTRY, PIPELINE
 from lake.contract.rows import RESERVED_PREFIX
-from lake.errors import LakeTableError
+from lake.errors import DENIED, LakeTableError
 from lake.tables import TableKey, check_lake_key, quota_warning
 
 if TYPE_CHECKING:
@@ -35,20 +36,38 @@ READERS: Final = 2
 UNRESERVED: Final = 100
 """Concurrency that Lambda keeps unreserved (AWS Lambda developer guide, "Configuring reserved concurrency")."""
 
-_DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something found.
+    """A problem, or something to know, before anything is deployed.
 
     Attributes:
-        stops: whether it must be mended first.
-        text: what, and what to do.
+        stops: whether it must be corrected first.
+        text: what was found.
+        remedy: what to do; empty if there is nothing to do.
     """
 
     stops: bool
     text: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        """Both on one line."""
+        return f"{self.text}: {self.remedy}" if self.remedy else self.text
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Refuse to go on where a finding must be corrected first.
+
+    Raises:
+        DeployError: with all of these findings, and what to do about each.
+    """
+    stops = [finding for finding in findings if finding.stops]
+    if stops:
+        raise DeployError(
+            "; and ".join(finding.text for finding in stops),
+            remedy="; and ".join(finding.remedy for finding in stops if finding.remedy),
+        )
 
 
 def preflight(found: Iterator[Finding]) -> list[Finding]:
@@ -80,7 +99,7 @@ def look_at_lake(
     try:
         check_lake_key(dynamodb, lake_table, key)
     except LakeTableError as error:
-        yield Finding(True, str(error))
+        yield Finding(True, error.message, error.remedy)
     try:
         warning = quota_warning(dynamodb)
         if warning:
@@ -91,8 +110,8 @@ def look_at_lake(
         if other == lake_table and not table.endswith(source_arn):
             yield Finding(
                 True,
-                f"the lake table {other} holds the rows of {table}, not of this pipeline: name the source account with "
-                "source.alias, or choose a lake.table of its own",
+                f"the lake table {other} holds the rows of {table}, not of this pipeline",
+                "name the source account with source.alias, or choose another lake.table",
             )
         elif other != lake_table and table.endswith(source_arn):
             yield Finding(
@@ -150,8 +169,9 @@ def reserved_names(dynamodb: DynamoDBClient, table: str) -> Iterator[Finding]:
     if names:
         yield Finding(
             True,
-            f"items of {table!r} have the attribute {names[0]!r}: names that begin with {RESERVED_PREFIX!r} are "
-            "dynalake's own (is it a lake table itself?); such items would all go to quarantine",
+            f"items of {table!r} have the attribute {names[0]!r}; names that begin with {RESERVED_PREFIX!r} are "
+            "reserved for dynalake, so these items would go to quarantine",
+            "rename the attribute in the source, or name another source table if this one is a lake table",
         )
 
 
@@ -173,8 +193,9 @@ def _other_readers(pipeline: str, functions: LambdaClient, stream_arn: str) -> I
     if len(others) >= READERS:
         yield Finding(
             False,
-            f"the stream has {len(others)} readers already ({', '.join(others)}): with more than {READERS} its reads "
-            "are throttled; give several functions one reader that passes records on",
+            f"the stream has {len(others)} readers already ({', '.join(others)}), and with more than {READERS} its "
+            "reads are throttled",
+            "let one function read the stream and pass the records on to the others",
         )
 
 
@@ -190,8 +211,8 @@ def _concurrency(functions: LambdaClient, wanted: int) -> Iterator[Finding]:
     if spare < wanted:
         yield Finding(
             True,
-            f"{wanted} concurrent executions cannot be reserved: the account has {max(spare, 0)} to spare; set "
-            f"deploy.source.ReservedConcurrency to {spare if spare > 0 else -1}, or ask for a higher quota "
+            f"{wanted} concurrent executions cannot be reserved, as the account has only {max(spare, 0)} left",
+            f"set deploy.source.ReservedConcurrency to {spare if spare > 0 else -1}, or ask for a higher quota "
             "(Service Quotas, AWS Lambda, 'Concurrent executions')",
         )
 
@@ -203,7 +224,8 @@ def _stack_of_another(pipeline: str, side: str, stacks: Stacks) -> Iterator[Find
         if parameter["ParameterKey"] == "PipelineName" and parameter["ParameterValue"] != pipeline:
             yield Finding(
                 True,
-                f"the stack {name} belongs to the pipeline {parameter['ParameterValue']!r}: rename this one",
+                f"the stack {name} belongs to the pipeline {parameter['ParameterValue']!r}",
+                "rename this pipeline in the configuration",
             )
 
 
@@ -220,12 +242,13 @@ def _role_of_another(
         return
     yield Finding(
         True,
-        f"the role {role} is there already, and no stack of this region and pipeline made it: another pipeline has "
-        "this name (roles are of all regions); rename one",
+        f"the role {role} exists already, and no stack of this region and pipeline created it; another pipeline has "
+        "the same name (IAM roles are shared by all regions)",
+        "rename one of the two pipelines",
     )
 
 
 def _pass_over(error: ClientError) -> None:
-    """Let what these credentials may not see go unseen; anything else is raised again."""
-    if error.response["Error"]["Code"] not in _DENIED:
+    """Ignore what these credentials may not see; raise anything else again."""
+    if error.response["Error"]["Code"] not in DENIED:
         raise error

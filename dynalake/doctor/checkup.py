@@ -6,22 +6,17 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from dynalake.aws import Account
 from dynalake.config import PipelineConfig
 from dynalake.errors import UserError
 from dynalake.pipeline import Pipeline
-from ingest.errors import IngestError
-from lake.errors import LakeError
+from lake.errors import DENIED, explained
 
 Verdict = Literal["pass", "fail", "skip"]
-
-DENIED: Final = frozenset(
-    {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +38,12 @@ class Check:
     remedy: str = ""
 
 
-class FailedError(Exception):
-    """A prerequisite is not met."""
+class FailedError(UserError):
+    """A prerequisite is not met; it states what was found, and what to do."""
 
-    def __init__(self, detail: str, remedy: str) -> None:
-        """Say what was found, and what to do."""
-        super().__init__(detail)
-        self.detail = detail
-        self.remedy = remedy
+    def __init__(self, message: str, remedy: str) -> None:
+        """State both; a prerequisite always has a remedy."""
+        super().__init__(message, remedy=remedy)
 
 
 class SkippedError(Exception):
@@ -155,22 +148,12 @@ def _look(prerequisite: Prerequisite) -> Check:
     side, what = prerequisite.side, prerequisite.what
     try:
         return Check(side, what, "pass", prerequisite.look())
-    except FailedError as failed:
-        return Check(side, what, "fail", failed.detail, failed.remedy)
     except SkippedError as skipped:
         return Check(side, what, "skip", str(skipped))
-    except (UserError, IngestError, LakeError) as error:
-        # These say the remedy themselves, behind the colon.
-        detail, _, remedy = str(error).partition(": ")
-        return Check(side, what, "fail", detail, remedy)
-    except ClientError as error:
-        code = error.response["Error"]["Code"]
-        if code in DENIED:
-            return Check(side, what, "skip", f"these credentials may not look ({error.operation_name})")
-        return Check(
-            side, what, "fail", f"{error.operation_name} is refused ({code})", "see the AWS documentation"
-        )
-    except BotoCoreError as error:
-        return Check(
-            side, what, "fail", f"AWS cannot be asked: {error}", f"check {side}.region and the network"
-        )
+    except Exception as error:
+        if isinstance(error, ClientError) and error.response["Error"]["Code"] in DENIED:
+            return Check(side, what, "skip", f"these credentials may not call {error.operation_name}")
+        shown = explained(error, side=side)
+        if shown is None:
+            raise
+        return Check(side, what, "fail", shown.message, shown.remedy)

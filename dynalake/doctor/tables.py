@@ -44,8 +44,7 @@ def _credentials(patient: Patient, side: Literal["source", "lake"]) -> str:
     account = patient.source if side == "source" else patient.lake
     config = patient.config.source if side == "source" else patient.config.lake
     if isinstance(account, UserError):
-        detail, _, remedy = str(account).partition(": ")
-        raise FailedError(detail, remedy)
+        raise account
     sts = account.session.client("sts", region_name=config.region, endpoint_url=config.endpoint_url)
     try:
         identity = sts.get_caller_identity()
@@ -100,8 +99,7 @@ def _stream(patient: Patient) -> str:
 def _names(patient: Patient) -> str:
     _ = patient.source_description
     for finding in reserved_names(patient.account("source").dynamodb(), patient.config.source.table):
-        detail, _, remedy = finding.text.partition(": ")
-        raise FailedError(detail, f"rename it in the source: {remedy}")
+        raise FailedError(finding.text, finding.remedy)
     return f"none {_SAMPLED} begins with _lake_"
 
 

@@ -214,7 +214,8 @@ def test_no_credentials_at_all_is_one_line(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "dynalake: the source side has no usable credentials: Unable to locate credentials"
+        "dynalake: the source side has no usable credentials (there are no AWS credentials): log in (`aws sso login` "
+        "or `aws configure`), or set source.profile to a profile that has credentials"
     ]
 
 

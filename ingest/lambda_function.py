@@ -38,6 +38,7 @@ from ingest.handler import BatchReport, Replicator
 from ingest.hashkey import DEFAULT_REFERENCE, hash_key_from
 from ingest.health import HealthStore
 from ingest.lakewriter import writer_for
+from ingest.measures import BEHIND, behind_ms
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy, actions_from
 from ingest.quarantine import Place, Quarantine, S3Place, SqsPlace, bucket_of, is_queue, queue_of
@@ -60,6 +61,11 @@ MAX_LAG_SAMPLES: Final = 99
 """The embedded metric format takes 100 values of a metric (CloudWatch user guide, EMF specification)."""
 
 
+def now_ms() -> int:
+    """The time of day, epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
 class LambdaFunction:
     """A replicator made once a container; its batches are logged and measured."""
 
@@ -69,6 +75,7 @@ class LambdaFunction:
         pipeline: str,
         guard_s: float = TIME_GUARD_S,
         monotonic: Callable[[], float] = time.monotonic,
+        now_ms: Callable[[], int] = now_ms,
     ) -> None:
         """Serve `replicator`.
 
@@ -77,10 +84,12 @@ class LambdaFunction:
             pipeline: the service of its logs and metrics.
             guard_s: kept back from each invocation's time, seconds.
             monotonic: a monotonic clock, seconds.
+            now_ms: the time of day, epoch milliseconds.
         """
         self._replicator = replicator
         self._guard_s = guard_s
         self._monotonic = monotonic
+        self._now_ms = now_ms
         self._metrics = EphemeralMetrics(namespace=METRICS_NAMESPACE, service=pipeline)
         self._logger = Logger(service=pipeline)
 
@@ -97,6 +106,7 @@ class LambdaFunction:
         """Apply one event and answer which records must come again."""
         left_s = context.get_remaining_time_in_millis() / 1000
         until = self._monotonic() + left_s - min(self._guard_s, left_s * MAX_GUARDED)
+        self._measure_age(event)
         report = self._replicator.process(event, lambda: until - self._monotonic())
         self._measure(report)
         self._logger.info(
@@ -108,6 +118,12 @@ class LambdaFunction:
             failure=report.failure,
         )
         return report.response()
+
+    def _measure_age(self, event: Mapping[str, Any]) -> None:
+        behind = behind_ms(event, self._now_ms())
+        if behind is not None:
+            self._metrics.add_metric(BEHIND, MetricUnit.Milliseconds, behind)
+            self._metrics.flush_metrics()  # at once: a batch that times out flushes nothing
 
     def _measure(self, report: BatchReport) -> None:
         for name in ("applied", "stale", "deleted", "quarantined", "throttled", "failed"):
@@ -192,11 +208,6 @@ def _quarantine_place(address: str, source: boto3.Session, config: Config) -> Pl
             "sqs:<queue URL>"
         )
     return S3Place(source.client("s3", config=config), *bucket_of(address))
-
-
-def now_ms() -> int:
-    """The time of day, epoch milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 @functools.cache

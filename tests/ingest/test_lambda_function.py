@@ -30,6 +30,8 @@ from ingest.lambda_function import (
     _quarantine_place,
     sampled,
 )
+from ingest.mapping import Effect, MappingFault
+from ingest.measures import STOPPED_MS, behind_ms, heartbeat_values
 from ingest.quarantine import S3Place, SqsPlace
 from ingest.sessions import client_config
 from tests.ingest.building import ARN, LAKE, NOW_MS, LakeSide, event_of, item, record
@@ -63,8 +65,10 @@ def called(side: LakeSide, *records: Mapping[str, Any], pipeline: str = "orders"
 
 
 def metrics(printed: str) -> dict[str, Any]:
-    (line,) = [line for line in printed.splitlines() if '"_aws"' in line]
-    document: dict[str, Any] = json.loads(line)
+    """What one batch published, in two parts: its age before it was worked on, and the rest after."""
+    first, last = (json.loads(line) for line in printed.splitlines() if '"_aws"' in line)
+    assert [name for name in first if isinstance(first[name], list)] == ["behind"]
+    document: dict[str, Any] = last
     return document
 
 
@@ -98,6 +102,55 @@ def test_a_batch_is_measured(side: LakeSide, capsys: pytest.CaptureFixture[str])
     units = {metric["Name"]: metric["Unit"] for metric in declared["Metrics"]}
     assert units["lag"] == "Milliseconds"
     assert units["applied"] == "Count"
+
+
+def test_a_batch_that_fails_has_published_how_far_behind_it_is(
+    side: LakeSide, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that is retried again and again must raise the alarm, also if each invocation times out."""
+    replicator = side.replicator()
+
+    def dies(*_: Any) -> Any:
+        raise RuntimeError
+
+    monkeypatch.setattr(replicator, "process", dies)
+    old, new = record(1, "a"), record(2, "b")
+    at = old["dynamodb"]["ApproximateCreationDateTime"]
+    new["dynamodb"] = {**new["dynamodb"], "ApproximateCreationDateTime": at + 100}
+    function = LambdaFunction(replicator, "orders", now_ms=lambda: round(at * 1000) + 600_000)
+    with pytest.raises(RuntimeError):
+        function(event_of(new, old), Context(60))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    assert json.loads(line)["behind"] == [600_000]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [None, "x", {"dynamodb": None}, {"dynamodb": {}}, {"dynamodb": {"ApproximateCreationDateTime": "x"}}],
+)
+def test_an_odd_record_has_no_age_and_does_not_hide_the_others(odd: Any) -> None:
+    sound = {"dynamodb": {"ApproximateCreationDateTime": 100.0}}
+    assert behind_ms({"Records": [odd, sound, odd]}, 160_000) == 60_000
+    assert behind_ms({"Records": [odd]}, 160_000) is None
+    assert behind_ms({}, 160_000) is None
+    assert behind_ms({"Records": [sound]}, 99_000) == 0, "clocks differ"
+
+
+@pytest.mark.parametrize(
+    ("effects", "heartbeat", "behind"),
+    [
+        ([], 1, 0),
+        (["slows reading"], 1, 0),
+        (["may skip records"], 0, 0),
+        (["stops reading"], 0, STOPPED_MS),
+        (["may skip records", "stops reading"], 0, STOPPED_MS),
+    ],
+)
+def test_what_a_heartbeat_publishes_of_the_mapping(
+    effects: list[Effect], heartbeat: int, behind: int
+) -> None:
+    faults = [MappingFault(effect, "m", "r") for effect in effects]
+    assert heartbeat_values(faults) == {"Heartbeat": heartbeat, "behind": behind}
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 98, 99, 100, 101, 1000])

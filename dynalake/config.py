@@ -262,6 +262,9 @@ class HiveConfig(_Strict):
         database: the database of the generated tables, and what queries' table names mean.
         kerberos_service_name: the first part of the server's principal, for KERBEROS.
         configuration: Hive settings for each session.
+        tls: whether the connection is encrypted and the server's certificate verified.
+        tls_ca: a PEM file with the certificate authorities to trust; the system's if not given.
+        allow_plain_password: whether an LDAP password may travel without TLS.
     """
 
     host: str | None = Field(default=None, min_length=1)
@@ -274,6 +277,9 @@ class HiveConfig(_Strict):
     database: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,128}$")] = "lake"
     kerberos_service_name: str = "hive"
     configuration: dict[str, str] = Field(default_factory=dict)
+    tls: bool = False
+    tls_ca: str | None = None
+    allow_plain_password: bool = False
 
 
 class AthenaConfig(_Strict):

@@ -97,6 +97,9 @@ def _configured(config: Config, password: str | None) -> HiveSettings:
         database=said.database,
         kerberos_service_name=said.kerberos_service_name,
         configuration=said.configuration,
+        tls=said.tls,
+        tls_ca=said.tls_ca,
+        allow_plain_password=said.allow_plain_password,
     )
 
 

@@ -103,7 +103,7 @@ def signed_in(
         server = tsc.Server(
             address,
             http_options={"timeout": TIMEOUTS_S},
-            session_factory=lambda: _http(pause_s),
+            session_factory=lambda: _http(address, pause_s),
         )
         # The library's own way to find the version takes any failure for an old server.
         told = server.server_info.get()
@@ -410,7 +410,8 @@ def _lost(error: Exception) -> bool:
     ) and not isinstance(error, requests.exceptions.SSLError | requests.exceptions.ProxyError)
 
 
-def _http(pause_s: float) -> requests.Session:
+def _http(address: str, pause_s: float) -> requests.Session:
+    """A session that retries what may be retried, and sends nothing to any host but the server's."""
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util.retry import Retry
@@ -435,10 +436,40 @@ def _http(pause_s: float) -> requests.Session:
         raise_on_status=False,
         respect_retry_after_header=True,
     )
-    session = requests.Session()
+
+    class OneHost(requests.Session):
+        """Refuses every request to another host or without TLS: each carries the token.
+
+        Redirects come here too, those that requests follows and the one that the client library follows itself when
+        it signs in.
+        """
+
+        def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+            _refuse_other_host(address, str(request.url))
+            return super().send(request, **options)
+
+    session = OneHost()
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(max_retries=retries))
     return session
+
+
+def _refuse_other_host(address: str, url: str) -> None:
+    """Allow the server itself, and its host by https.
+
+    Raises:
+        PublishError: a redirect leads elsewhere.
+    """
+    ours, asked = urlsplit(address), urlsplit(url)
+    encrypted = asked.scheme == "https" or asked.netloc == ours.netloc
+    if asked.hostname == ours.hostname and asked.scheme in (ours.scheme, "https") and encrypted:
+        return
+    place = f"{asked.scheme}://{asked.netloc}"
+    raise PublishError(
+        f"{address} redirects to {place}, which would receive the token: dynalake follows redirects only to https on "
+        "the same host"
+        + (f"; if that is your server, give --server {place}" if asked.scheme == "https" else "")
+    )
 
 
 def _address(url: str) -> str:

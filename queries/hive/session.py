@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -296,6 +297,9 @@ def open_session(
         try:
             connection = calls.submit(lambda: _connect(hive, settings)).result()
             return HiveSession(connection, settings, calls, sleep=sleep, monotonic=monotonic)
+        except EngineError:
+            calls.shutdown(wait=False)
+            raise
         except ConnectionError as error:
             if attempt == ATTEMPTS:
                 calls.shutdown(wait=False)
@@ -321,6 +325,30 @@ def open_session(
             calls.shutdown(wait=False)
             raise EngineError(f"{settings.address} says: {said(error)}") from error
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _tls_context(settings: HiveSettings) -> ssl.SSLContext:
+    """What verifies the server: its chain, and its name."""
+    try:
+        return ssl.create_default_context(cafile=settings.tls_ca)
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise EngineError(
+            f"hive.tls_ca = {settings.tls_ca!r} cannot be read as PEM certificates ({error}): name the file of your "
+            "certificate authority"
+        ) from error
+
+
+def _no_tls(settings: HiveSettings, error: OSError) -> str:
+    """Why no encrypted connection could be made, and what to do."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of {settings.address} is not trusted ({error.verify_message}): if it is your company's "
+            "own, let hive.tls_ca name the PEM file of its certificate authority"
+        )
+    return (
+        f"{settings.address} does not answer with TLS ({getattr(error, 'reason', error)}): switch it on at the server "
+        "(hive.server2.use.SSL), or set hive.tls = false"
+    )
 
 
 def _connect(hive: Any, settings: HiveSettings) -> Any:
@@ -356,9 +384,15 @@ def _transport(hive: Any, settings: HiveSettings) -> tuple[Any, Any]:
         def open(self) -> None:
             self.setTimeout(settings.connect_timeout_s * 1000)
             super().open()
+            if tls is not None:
+                try:
+                    self.handle: Any = tls.wrap_socket(self.handle, server_hostname=settings.host)
+                except OSError as error:  # an SSLError is an OSError
+                    raise EngineError(_no_tls(settings, error)) from error
             self.was_open = True
             self.setTimeout(settings.login_timeout_s * 1000)
 
+    tls = _tls_context(settings) if settings.tls else None
     socket = Socket(settings.host, settings.port)
     if settings.auth == "NOSASL":
         return TBufferedTransport(socket), socket

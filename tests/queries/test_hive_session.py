@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 from pathlib import Path
@@ -20,6 +21,7 @@ from queries.hive.messages import said
 from queries.hive.nested import arrow_type, from_json
 from queries.hive.settings import from_url
 from tests.dynalake.accounts import command
+from tests.ingest_speed.certificates import make_certificates
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,10 @@ from tests.dynalake.accounts import command
     [
         ("hive://emr", HiveSettings("emr")),
         ("hive://ann@emr:10001/lake", HiveSettings("emr", 10001, username="ann", database="lake")),
-        ("hive://emr/lake?auth=ldap", HiveSettings("emr", auth="LDAP", password="secret", database="lake")),
+        (
+            "hive://emr/lake?auth=ldap&tls=true",
+            HiveSettings("emr", auth="LDAP", password="secret", database="lake", tls=True),
+        ),
         ("hive://emr?auth=KERBEROS", HiveSettings("emr", auth="KERBEROS")),
     ],
 )
@@ -37,7 +42,16 @@ def test_a_url_says_where_and_how(url: str, expected: HiveSettings) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "emr:10000", "http://emr", "hive://", "hive://emr:port", "hive://emr?auth=MAGIC", "hive://emr?x=1"],
+    [
+        "",
+        "emr:10000",
+        "http://emr",
+        "hive://",
+        "hive://emr:port",
+        "hive://emr?auth=MAGIC",
+        "hive://emr?x=1",
+        "hive://emr?tls=maybe",
+    ],
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(EngineError, match="hive://"):
@@ -48,7 +62,7 @@ def test_a_password_in_a_url_is_refused_and_never_repeated() -> None:
     with pytest.raises(EngineError) as refused:
         from_url("hive://ann:s3cret@emr/lake")
     assert "s3cret" not in str(refused.value)
-    assert "s3cret" not in repr(HiveSettings("emr", auth="LDAP", password="s3cret"))
+    assert "s3cret" not in repr(HiveSettings("emr", auth="LDAP", password="s3cret", tls=True))
 
 
 @pytest.mark.parametrize("database", ["a`b", "", "a; DROP", "a.b"])
@@ -63,15 +77,24 @@ def configured(**hive: Any) -> Config:
 
 def test_the_configuration_and_the_environment_say_how_to_log_in() -> None:
     config = configured(
-        host="emr", auth="LDAP", username="ann", password_env="OURS", configuration={"a.b": "c"}
+        host="emr", auth="LDAP", username="ann", password_env="OURS", tls=True, configuration={"a.b": "c"}
     )
     settings = hive_settings(config, {"OURS": "secret"})
 
     assert settings == HiveSettings(
-        "emr", auth="LDAP", username="ann", password="secret", database="lake", configuration={"a.b": "c"}
+        "emr",
+        auth="LDAP",
+        username="ann",
+        password="secret",
+        database="lake",
+        tls=True,
+        configuration={"a.b": "c"},
     )
     same = hive_settings(config, {"OURS": "secret"}, "hive://emr:10001/other")
     assert (same.auth, same.username, same.port, same.database) == ("LDAP", "ann", 10001, "other")
+    assert same.tls, "a URL that says nothing of it keeps it"
+    with pytest.raises(EngineError, match="clear text"):
+        hive_settings(config, {"OURS": "secret"}, "hive://emr?tls=false")
     assert hive_settings(config, {}, "hive://elsewhere").auth == "NONE"
     with pytest.raises(EngineError, match=r"hive\.password_env"):
         hive_settings(config, {})
@@ -188,17 +211,28 @@ def test_json_keeps_every_digit_and_every_type() -> None:
 class SaslStub(threading.Thread):
     """Reads what a client says in SASL PLAIN, and refuses it as a server does with a wrong password."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         super().__init__(daemon=True)
+        self._certificate = certificate
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.port = self.listening.getsockname()[1]
         self.said: list[tuple[int, bytes]] = []
 
     def run(self) -> None:
         client, _ = self.listening.accept()
+        if self._certificate is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(self._certificate)
+            try:
+                client = tls.wrap_socket(client, server_side=True)
+            except OSError:  # the client does not trust the certificate
+                return
         with client:
             for _ in range(2):  # the mechanism, then the login
-                status, length = struct.unpack(">BI", self._read(client, 5))
+                head = self._read(client, 5)
+                if len(head) < 5:
+                    return
+                status, length = struct.unpack(">BI", head)
                 self.said.append((status, self._read(client, length)))
             reason = b"Error validating the login"
             client.sendall(struct.pack(">BI", 3, len(reason)) + reason)
@@ -206,8 +240,8 @@ class SaslStub(threading.Thread):
     @staticmethod
     def _read(client: socket.socket, length: int) -> bytes:
         data = b""
-        while len(data) < length:
-            data += client.recv(length - len(data))
+        while len(data) < length and (more := client.recv(length - len(data))):
+            data += more
         return data
 
 
@@ -219,7 +253,9 @@ def test_name_and_password_reach_the_server_and_a_refusal_is_not_tried_again(
 ) -> None:
     stub = SaslStub()
     stub.start()
-    settings = HiveSettings("127.0.0.1", stub.port, auth=auth, username="ann", password=password)
+    settings = HiveSettings(
+        "127.0.0.1", stub.port, auth=auth, username="ann", password=password, allow_plain_password=True
+    )
     with pytest.raises(EngineError) as refused:
         open_session(settings, sleep=lambda _: pytest.fail("tried again"))
 
@@ -228,6 +264,71 @@ def test_name_and_password_reach_the_server_and_a_refusal_is_not_tried_again(
     assert f"refuses the login of ann with {auth}" in str(refused.value)
     assert "Error validating the login" in str(refused.value)
     assert "pässword" not in str(refused.value)
+
+
+def test_ldap_without_tls_is_refused_unless_it_is_allowed() -> None:
+    clear = pytest.raises(EngineError, match=r"clear text.*hive\.tls")
+    with clear:
+        HiveSettings("emr", auth="LDAP", password="secret")
+    with clear:
+        from_url("hive://emr?auth=LDAP", "secret")
+    with clear:
+        hive_settings(configured(host="emr", auth="LDAP"), {"DYNALAKE_HIVE_PASSWORD": "secret"})
+    allowed = configured(host="emr", auth="LDAP", allow_plain_password=True)
+    assert hive_settings(allowed, {"DYNALAKE_HIVE_PASSWORD": "secret"}).password == "secret"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_certificate_that_is_not_trusted_or_of_another_host_gets_no_password(
+    tmp_path: Path, host: str
+) -> None:
+    authority, certificate = make_certificates(tmp_path, "127.0.0.1")
+    stub = SaslStub(certificate)
+    stub.start()
+    ca = str(authority) if host == "localhost" else None
+    settings = HiveSettings(
+        host, stub.port, auth="LDAP", username="ann", password="secret", tls=True, tls_ca=ca
+    )
+    with pytest.raises(EngineError, match=r"is not trusted.*hive\.tls_ca"):
+        open_session(settings, sleep=lambda _: pytest.fail("tried again"))
+    stub.join()
+    assert stub.said == []
+
+
+def test_over_tls_the_login_reaches_the_server(tmp_path: Path) -> None:
+    authority, certificate = make_certificates(tmp_path, "127.0.0.1")
+    stub = SaslStub(certificate)
+    stub.start()
+    settings = HiveSettings(
+        "127.0.0.1",
+        stub.port,
+        auth="LDAP",
+        username="ann",
+        password="secret",
+        tls=True,
+        tls_ca=str(authority),
+    )
+    with pytest.raises(EngineError, match="refuses the login of ann"):
+        open_session(settings, sleep=lambda _: pytest.fail("tried again"))
+    assert stub.said[1][1] == b"\x00ann\x00secret"
+
+
+def test_a_server_without_tls_and_a_file_without_certificates_are_told(tmp_path: Path) -> None:
+    stub = SaslStub()
+    stub.start()
+    settings = HiveSettings(
+        "127.0.0.1", stub.port, auth="LDAP", password="secret", tls=True, connect_timeout_s=0.5
+    )
+    with pytest.raises(EngineError, match=r"does not answer with TLS.*hive\.server2\.use\.SSL"):
+        open_session(settings, sleep=lambda _: pytest.fail("tried again"))
+    stub.join()
+    assert all(b"secret" not in words for _, words in stub.said)
+    for content in (None, "no certificate"):
+        file = tmp_path / "ca.pem"
+        if content is not None:
+            file.write_text(content)
+        with pytest.raises(EngineError, match=r"hive\.tls_ca = .*ca\.pem"):
+            open_session(HiveSettings("127.0.0.1", 1, tls=True, tls_ca=str(file)))
 
 
 def test_a_server_that_says_nothing_is_not_waited_for_for_ever() -> None:

@@ -27,13 +27,14 @@ from lake import open_lake
 from queries.ddl import Generated, Partitions, difference, parquet_table
 from queries.ddl.partitions import partitions_of
 from queries.errors import EngineError
-from queries.hive import Progress, apply, standing
+from queries.hive import HiveSettings, Progress, apply, open_session, standing
 from queries.named import NamedQuery, load_query, named_queries, parse_query
 from queries.run import run_on_duckdb
 from queries.transpile import transpile
 from tests.dynalake.accounts import command, make_source, open_pipeline, put, write_config
+from tests.ingest_speed.certificates import make_certificates
 from tests.queries import flights, hostile, lake_of_flights
-from tests.queries.thrift import ThriftServer, thrift_server
+from tests.queries.thrift import ThriftServer, behind_tls, thrift_server
 from tests.waiting import PATIENCE_S, POLL_S, until
 
 HEADER = "-- what: w\n-- grain: g\n"
@@ -400,6 +401,14 @@ def test_a_connection_that_breaks_says_what_is_not_known(world: World) -> None:
     session._connection._transport.close()
     with pytest.raises(EngineError, match="whether the statement has run is not known"):
         session.execute("SELECT 1")
+
+
+def test_over_tls_a_query_gives_the_same_answer(world: World, tmp_path: Path) -> None:
+    authority, certificate = make_certificates(tmp_path, "127.0.0.1")
+    with behind_tls(world.server.port, certificate) as port:
+        settings = HiveSettings("127.0.0.1", port, username="tester", tls=True, tls_ca=str(authority))
+        with open_session(settings) as session:
+            assert session.rows("SELECT 1 AS one, 'a' AS a") == [{"one": 1, "a": "a"}]
 
 
 # The command line

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +45,34 @@ class ThriftServer:
         """Spark's jobs that run."""
         listed = self.spark.sparkContext().statusStore().jobsList(None)
         return sum(listed.apply(at).status().toString() == "RUNNING" for at in range(listed.size()))
+
+
+@contextmanager
+def behind_tls(port: int, certificate: Path) -> Iterator[int]:
+    """A port that speaks TLS with this certificate and key, in front of one that does not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client = context.wrap_socket(listening.accept()[0], server_side=True)
+                server = socket.create_connection(("127.0.0.1", port))
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=pump, args=ends, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        listening.close()
 
 
 @contextmanager

@@ -52,6 +52,7 @@ class Fault:
         status: answered instead, with an error document; 0 drops the connection without an answer.
         done: whether the request takes effect all the same.
         retry_after: said in the answer's header, seconds.
+        location: said in the answer's header, where it redirects.
         half: whether the connection is dropped when half of the body has been read.
     """
 
@@ -60,6 +61,7 @@ class Fault:
     status: int = 0
     done: bool = False
     retry_after: str = ""
+    location: str = ""
     half: bool = False
     times: int = 1
     skip: int = 0
@@ -448,7 +450,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert fault is not None
         if fault.status:
             code = f"{fault.status}000"
-            self._send(fault.status, _error(RefusedError(fault.status, code, "Fault")), fault.retry_after)
+            self._send(fault.status, _error(RefusedError(fault.status, code, "Fault")), fault)
         else:
             self._drop()
 
@@ -472,7 +474,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return fault
         return None
 
-    def _send(self, status: int, document: str, retry_after: str = "") -> None:
+    def _send(self, status: int, document: str, fault: Fault | None = None) -> None:
         content = b""
         if document:
             head = f"<?xml version='1.0' encoding='UTF-8'?><tsResponse xmlns=\"{NAMESPACE}\">"
@@ -480,8 +482,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/xml;charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
-        if retry_after:
-            self.send_header("Retry-After", retry_after)
+        if fault is not None and fault.retry_after:
+            self.send_header("Retry-After", fault.retry_after)
+        if fault is not None and fault.location:
+            self.send_header("Location", fault.location)
         self.end_headers()
         self.wfile.write(content)
 

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -240,6 +241,37 @@ def test_what_is_no_tableau_is_told_from_one_that_cannot_be_reached(tmp_path: Pa
         told = said(url)
     assert "cannot be trusted" in told
     assert "REQUESTS_CA_BUNDLE" in told
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    "at",
+    [
+        ("GET", "serverInfo"),
+        ("POST", "signin"),
+        ("GET", "projects"),
+        ("POST", "fileUploads"),
+        TO_UPLOAD,
+        TO_PUBLISH,
+    ],
+)
+def test_no_redirect_takes_the_token_elsewhere(
+    tableau: TableauStub, snapshot: Path, at: tuple[str, str], status: int
+) -> None:
+    with TableauStub() as eavesdropper:
+        port = urlsplit(eavesdropper.url).port
+        for place in (f"http://localhost:{port}", f"http://127.0.0.1:{port}"):
+            tableau.faults[:] = [Fault(*at, status=status, location=f"{place}/api")]
+            with pytest.raises(PublishError, match=rf"redirects to {place}, which would receive the token"):
+                publish(tableau, snapshot)
+        assert eavesdropper.requests == []
+
+
+def test_a_redirect_on_the_same_host_is_followed(tableau: TableauStub, snapshot: Path) -> None:
+    tableau.faults.append(Fault("GET", "serverInfo", status=307, location="/api/2.4/serverInfo"))
+    publish(tableau, snapshot)
+    assert tableau.faults[0].times == 0
+    assert len(tableau.sources) == 1
 
 
 def test_an_incomplete_snapshot_is_published_as_one(

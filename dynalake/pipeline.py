@@ -49,6 +49,7 @@ from lake.tables import (
     TableKey,
     ensure_lake_table,
     ensure_shared_tables,
+    lake_stream,
     quota_warning,
 )
 
@@ -425,6 +426,9 @@ class Pipeline:
             self._clocks.monotonic,
             self._clocks.random,
             pacing or Pacing(),
+            lambda: StreamReader(
+                self._lake.streams(), lake_stream(self._lake.dynamodb(), self.config.lake_table)
+            ),
         ).run(
             scope or Scope(),
             looks=Looks(

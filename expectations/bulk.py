@@ -24,7 +24,7 @@ from msgspec import UNSET, UnsetType
 
 from expectations.errors import ParityError
 from lake.contract.numbers import canonical_number
-from lake.contract.rows import DELETED, METADATA
+from lake.contract.rows import DELETED, METADATA, SOURCE_AT, VERSION, WRITTEN_AT
 from lake.errors import ContractError
 
 Item = Mapping[str, Mapping[str, Any]]
@@ -72,12 +72,16 @@ class Batch:
         texts: the canonical JSON text of the items, after policy, without metadata.
         source_keys: the keys as the source has them; None where they are the same.
         tombstones: rows left out because they say that an item is deleted.
+        states: the canonical JSON text of each row's version and times; None where they were not asked for.
+        forged: the keys of the rows, tombstones included, whose version dynalake did not write.
     """
 
     keys: pa.StringArray
     texts: pa.StringArray
     source_keys: list[str | None] | None
     tombstones: int
+    states: pa.StringArray | None = None
+    forged: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -104,6 +108,8 @@ def digest_batches(
     *,
     metadata: bool = False,
     wrapper: str | None = None,
+    states: bool = False,
+    forged: Callable[[Mapping[str, Any] | None], str | None] | None = None,
 ) -> Iterator[Batch]:
     """The rows of one side, in batches that are ready to be digested and stored.
 
@@ -114,11 +120,13 @@ def digest_batches(
         policy: what the lake may see of an item; None where every item passes unchanged.
         metadata: whether these are lake rows: tombstones and metadata are left out.
         wrapper: where a line is not the item but `{"Item": item}`: that name.
+        states: whether the rows' versions and times are wanted too; only with `metadata`.
+        forged: says why a row's version attribute is forged; None where it is not. Only with `metadata`.
 
     Raises:
         ParityError: a line is no item in DynamoDB JSON, or an item lacks its key.
     """
-    rows = _Rows(tuple(key), policy, metadata, wrapper)
+    rows = _Rows(tuple(key), policy, metadata, wrapper, states, forged)
     number = 1
     for lines in _rebatched(pages):
         yield _batch(lines, rows, number, side)
@@ -127,11 +135,17 @@ def digest_batches(
 
 def _batch(lines: Sequence[bytes], rows: _Rows, first: int, side: str) -> Batch:
     keys, texts, source_keys = _Texts(), _Texts(), list[str | None]()
+    states = _Texts() if rows.states else None
     live: list[int] = []
+    forged: list[str] = []
     try:
         for at, line in enumerate(lines):
             item = rows.item(line)
+            if rows.is_forged():
+                forged.append(rows.key_text(line))
             if item is not None:
+                if states is not None:
+                    states.add(rows.state())
                 names = rows.key_of(item)
                 keys.add(names)
                 texts.add(item)
@@ -151,7 +165,14 @@ def _batch(lines: Sequence[bytes], rows: _Rows, first: int, side: str) -> Batch:
         raise ParityError(f"line {first + at} of {side}: an item lacks its key attribute {error}") from None
     except (msgspec.MsgspecError, ContractError, UnicodeDecodeError) as error:
         raise ParityError(f"line {first + at} of {side} is not an item in DynamoDB JSON: {error}") from None
-    return Batch(keys.array(), text, source_keys if rows.policy is not None else None, len(lines) - len(live))
+    return Batch(
+        keys.array(),
+        text,
+        source_keys if rows.policy is not None else None,
+        len(lines) - len(live),
+        states.array() if states is not None else None,
+        forged,
+    )
 
 
 class _Rows:
@@ -163,8 +184,13 @@ class _Rows:
         policy: Callable[[Item], Item] | None,
         metadata: bool,
         wrapper: str | None,
+        states: bool,
+        forged: Callable[[Mapping[str, Any] | None], str | None] | None,
     ) -> None:
         self.policy = policy
+        self.states = states
+        self._forged = forged
+        self._told: dict[str, Value] = {}
         self._key = key
         self._metadata = metadata
         self._wrapper = wrapper
@@ -177,11 +203,25 @@ class _Rows:
             return msgspec.convert(self.policy(self._unwrapped(self._plain, line)), dict[str, Value])
         item: dict[str, Value] = self._unwrapped(self._typed, line)
         if self._metadata:
-            if DELETED in item:
+            self._told = {name: item.pop(name) for name in METADATA if name in item}
+            if DELETED in self._told:
                 return None
-            for name in METADATA:
-                item.pop(name, None)
         return item
+
+    def state(self) -> dict[str, Value]:
+        """The version and the times of the row that `item` gave last."""
+        return {name: self._told[name] for name in (VERSION, WRITTEN_AT, SOURCE_AT) if name in self._told}
+
+    def is_forged(self) -> bool:
+        """Whether the version of the row that `item` saw last is one that dynalake did not write."""
+        if self._forged is None:
+            return False
+        version = self._told.get(VERSION)
+        return self._forged(None if version is None else msgspec.to_builtins(version)) is not None
+
+    def key_text(self, line: bytes) -> str:
+        """The canonical text of a row's key, a tombstone's too."""
+        return _ORDERED.encode(self.key_of(self._unwrapped(self._typed, line))).decode()
 
     def key_of(self, item: dict[str, Value]) -> dict[str, Value]:
         """The key attributes, their numbers in canonical form from now on."""

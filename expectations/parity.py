@@ -6,6 +6,8 @@ sides, consistently, after the stream has had its time (`expectations.recheck`);
 differs after the last look, and if the lake's row did not move between two looks (a row that moves is being
 worked on).
 
+A copy of the lake, such as a snapshot, is compared with the lake in the same pass (`expectations.copies`).
+
 Memory is bounded whatever the tables' size: of each row a digest and the key are stored by DuckDB, which spills
 them to disk beyond `MEMORY_LIMIT`; they are compared in passes over the digest's range, each of which fits.
 """
@@ -16,20 +18,21 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
 
 from expectations.bulk import BATCH_ROWS, Batch, Item, Pages, digest_batches
 from expectations.canonical import canonical_text
+from expectations.copies import Copy, Judged, judge_candidates
 from expectations.errors import ParityError
 from expectations.recheck import Difference, Looks, Reader, Tally, look_again
 from lake.show import html_note, html_table
 
-__all__ = ["Difference", "Looks", "ParityResult", "Reader", "Side", "compare", "compare_keys"]
+__all__ = ["Copy", "Difference", "Looks", "ParityResult", "Reader", "Side", "compare", "compare_keys"]
 
 MEMORY_LIMIT: Final = "384MB"
 """What DuckDB may hold of keys and digests; the rest is spilled to disk."""
@@ -72,6 +75,9 @@ class ParityResult:
         different: rows whose content differs.
         in_flight: rows that differed at first and agreed when looked at again, or were still being changed.
         differences: the first `KEPT` rows that count, by key.
+        duplicate: keys that the copy holds more than once.
+        copy_rows: rows of the copy that was compared too; None where there was none.
+        problems: what else does not add up, one sentence each.
     """
 
     source_rows: int
@@ -82,11 +88,14 @@ class ParityResult:
     different: int
     in_flight: int
     differences: tuple[Difference, ...] = field(repr=False)
+    duplicate: int = 0
+    copy_rows: int | None = None
+    problems: tuple[str, ...] = ()
 
     @property
     def wrong(self) -> int:
         """Rows that do not agree."""
-        return self.missing + self.extra + self.different
+        return self.missing + self.extra + self.different + self.duplicate
 
     @property
     def ratio(self) -> float:
@@ -96,8 +105,8 @@ class ParityResult:
 
     @property
     def exact(self) -> bool:
-        """Whether both sides are the same."""
-        return not self.wrong
+        """Whether both sides are the same, and everything adds up."""
+        return not self.wrong and not self.problems
 
     def _repr_html_(self) -> str:
         counts = ("source_rows", "lake_rows", "tombstones", "missing", "extra", "different", "in_flight")
@@ -124,6 +133,7 @@ def compare(
     key: Sequence[str],
     policy: Callable[[Item], Item] | None,
     *,
+    copy: Copy | None = None,
     sleep: Callable[[float], None],
     monotonic: Callable[[], float] = lambda: 0.0,
     workspace: Path | None = None,
@@ -131,55 +141,91 @@ def compare(
     on_progress: Callable[[str, int], None] = lambda _side, _rows: None,
     on_difference: Callable[[Difference], None] = lambda _: None,
 ) -> ParityResult:
-    """Compare the source with the lake.
+    """Compare the source with the lake, and a copy of the lake with it.
 
     Args:
         source: the source side.
         lake: the lake side; tombstones and metadata are left out.
         key: the names of the key attributes.
         policy: what the lake may see of an item or of a key; None where every item passes unchanged.
+        copy: a copy of the lake that is compared with it; None for none.
         sleep: waits that many seconds.
         monotonic: a monotonic clock, seconds.
         workspace: a folder for what does not fit in memory; the system's own choice if None.
         looks: how often and how long a row that differs is looked at again.
-        on_progress: called with "source", "lake" or "again" and the rows read so far.
-        on_difference: called with every row that counts, by key.
+        on_progress: called with "source", "lake", "copy", "again" or "copy again" and the rows read so far.
+        on_difference: called with every row that counts: first the lake's, by key, then the copy's.
 
     Raises:
-        ParityError: two source items become one row by policy, an item lacks its key, or a line is no item.
+        ParityError: a side has a key twice, such as two source items that become one row by policy; an item lacks
+            its key; or a line is no item.
     """
     with _database(workspace) as database:
-        source_rows = lake_rows = tombstones = 0
+        source_rows = lake_rows = tombstones = copy_rows = 0
         for batch in digest_batches(source.pages, "the source", key, policy, wrapper=source.wrapper):
             _store(database, "source", batch)
             source_rows += len(batch.keys)
             on_progress("source", source_rows)
-        for batch in digest_batches(lake.pages, "the lake", key, metadata=True, wrapper=lake.wrapper):
+        for batch in digest_batches(
+            lake.pages, "the lake", key, metadata=True, wrapper=lake.wrapper, states=copy is not None
+        ):
             _store(database, "lake", batch)
             lake_rows += len(batch.keys)
             tombstones += batch.tombstones
             on_progress("lake", lake_rows)
-        candidates = _find_candidates(database, max(source_rows, lake_rows))
-        counts, kept = _count(
-            look_again(
-                database,
-                source.read,
-                lake.read,
-                policy,
-                sleep=sleep,
-                monotonic=monotonic,
-                looks=looks or Looks(),
-                on_progress=lambda rows: on_progress("again", rows),
-            ),
-            on_difference,
+        if copy is not None:
+            for batch in digest_batches(copy.pages, "the copy", key, metadata=True, states=True):
+                _store(database, "copy", batch)
+                copy_rows += len(batch.keys)
+                on_progress("copy", copy_rows)
+        rows = max(source_rows, lake_rows, copy_rows)
+        candidates = _find_candidates(database, rows)
+        differences: Iterator[Difference] = look_again(
+            database,
+            source.read,
+            lake.read,
+            policy,
+            sleep=sleep,
+            monotonic=monotonic,
+            looks=looks or Looks(),
+            on_progress=lambda rows: on_progress("again", rows),
         )
+        judged = Judged()
+        if copy is not None:
+            differences = chain(
+                differences, _copy_differences(database, rows, lake.read, copy, policy, judged, on_progress)
+            )
+        counts, kept, of_lake = _count(differences, on_difference)
     return ParityResult(
         source_rows=source_rows,
         lake_rows=lake_rows,
         tombstones=tombstones,
         **counts,
-        in_flight=candidates - sum(counts.values()),
+        in_flight=candidates - of_lake + judged.moved,
         differences=kept,
+        copy_rows=copy_rows if copy is not None else None,
+        problems=copy.problems if copy is not None else (),
+    )
+
+
+def _copy_differences(
+    database: duckdb.DuckDBPyConnection,
+    rows: int,
+    lake: Reader,
+    copy: Copy,
+    policy: Callable[[Item], Item] | None,
+    judged: Judged,
+    on_progress: Callable[[str, int], None],
+) -> Iterator[Difference]:
+    """The rows in which the copy is wrong; those in which the lake is wrong already have been told."""
+    _find_copy_candidates(database, rows)
+    yield from judge_candidates(
+        database,
+        lake,
+        copy,
+        lambda key: policy is None or policy(key) == key,
+        judged,
+        lambda done: on_progress("copy again", done),
     )
 
 
@@ -231,7 +277,7 @@ def compare_keys(
             "FROM candidates GROUP BY key"
         )
         tally = Tally()
-        counts, kept = _count(
+        counts, kept, _ = _count(
             look_again(
                 database,
                 source,
@@ -257,15 +303,18 @@ def compare_keys(
 
 def _count(
     found: Iterable[Difference], on_difference: Callable[[Difference], None]
-) -> tuple[dict[str, int], tuple[Difference, ...]]:
-    counts = {"missing": 0, "extra": 0, "different": 0}
+) -> tuple[dict[str, Any], tuple[Difference, ...], int]:
+    """The differences by reason, the first of them, and how many are the lake's."""
+    counts = dict.fromkeys(("missing", "extra", "different", "duplicate"), 0)
     kept: list[Difference] = []
+    of_lake = 0
     for difference in found:
         counts[difference.reason] += 1
+        of_lake += difference.where == "lake"
         if len(kept) < KEPT:
             kept.append(difference)
         on_difference(difference)
-    return counts, tuple(kept)
+    return counts, tuple(kept), of_lake
 
 
 def _in_batches(keys: Iterable[tuple[Item, Item]]) -> Iterator[list[tuple[Item, Item]]]:
@@ -287,7 +336,10 @@ def _database(workspace: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
         database.execute(
             "CREATE TABLE source (name UHUGEINT, digest UHUGEINT, key VARCHAR, source_key VARCHAR)"
         )
-        database.execute("CREATE TABLE lake (name UHUGEINT, digest UHUGEINT, key VARCHAR)")
+        for table in ("lake", "copy"):
+            database.execute(
+                f"CREATE TABLE {table} (name UHUGEINT, digest UHUGEINT, state UHUGEINT, key VARCHAR)"
+            )
         database.execute("CREATE TABLE candidates (key VARCHAR, source_key VARCHAR)")
         yield database
 
@@ -296,34 +348,30 @@ def _store(database: duckdb.DuckDBPyConnection, table: str, batch: Batch) -> Non
     columns = {"key": batch.keys, "text": batch.texts}
     if table == "source":
         columns["source_key"] = pa.array(batch.source_keys or [None] * len(batch.keys), pa.string())
+    stored = ["md5_number(key) AS name", "md5_number(text) AS digest"]
+    if batch.states is not None:
+        columns["state"] = batch.states
+        stored.append("md5_number(state) AS state")
+    stored += [name for name in columns if name not in ("text", "state")]
     database.register("batch", pa.table(columns))
-    database.execute(
-        f"INSERT INTO {table} SELECT md5_number(key), md5_number(text), "
-        f"{', '.join(name for name in columns if name != 'text')} FROM batch"
-    )
+    database.execute(f"INSERT INTO {table} BY NAME SELECT {', '.join(stored)} FROM batch")
     database.unregister("batch")
 
 
 def _find_candidates(database: duckdb.DuckDBPyConnection, rows: int) -> int:
     """Store the keys of the rows that are not the same on both sides, and count them."""
-    passes = rows // PASS_ROWS + 1
-    for number in range(passes):
-        part = f"WHERE name % {passes} = {number}" if passes > 1 else ""
-        doubled = database.execute(
-            f"SELECT count(*) - count(DISTINCT name) FROM (SELECT name FROM source {part})"
-        ).fetchone()
-        if doubled and doubled[0]:
+    for part in _passes(rows):
+        doubled = _doubled(database, "source", part)
+        if doubled:
             raise ParityError(
-                f"{doubled[0]} source items share a key after policy: they became one row in the lake"
+                f"{doubled} source items share a key after policy: they became one row in the lake"
             )
-        # Only digests and row numbers take part in the join: the keys of the few that differ are fetched after.
-        database.execute(f"""
-            CREATE OR REPLACE TEMP TABLE part AS
-            SELECT source.rowid AS source_row, lake.rowid AS lake_row
-            FROM (SELECT name, digest, rowid FROM source {part}) AS source
-            FULL JOIN (SELECT name, digest, rowid FROM lake {part}) AS lake ON source.name = lake.name
-            WHERE source.name IS NULL OR lake.name IS NULL OR source.digest <> lake.digest
-        """)
+        doubled = _doubled(database, "lake", part)
+        if doubled:
+            raise ParityError(
+                f"{doubled} rows of the lake share a key with another row: the export is damaged"
+            )
+        _pair(database, "source", "lake", part, "source.digest <> lake.digest")
         database.execute("""
             INSERT INTO candidates
             SELECT key, source_key FROM source WHERE rowid IN (SELECT source_row FROM part)
@@ -332,3 +380,57 @@ def _find_candidates(database: duckdb.DuckDBPyConnection, rows: int) -> int:
         """)
     (found,) = database.execute("SELECT count(*) FROM candidates").fetchall()
     return int(found[0])
+
+
+def _find_copy_candidates(database: duckdb.DuckDBPyConnection, rows: int) -> None:
+    """Store the keys of the rows in which the copy is not the lake's, those of `look_again` left out."""
+    database.execute("CREATE TEMP TABLE differing (key VARCHAR)")
+    for part in _passes(rows):
+        _pair(
+            database,
+            "lake",
+            "copy",
+            part,
+            "lake.digest <> copy.digest OR lake.state IS DISTINCT FROM copy.state",
+        )
+        database.execute(f"""
+            INSERT INTO differing
+            SELECT key FROM lake WHERE rowid IN (SELECT lake_row FROM part)
+            UNION
+            SELECT key FROM copy WHERE rowid IN (SELECT copy_row FROM part)
+            UNION
+            SELECT any_value(key) FROM copy {part} GROUP BY name HAVING count(*) > 1
+        """)
+    database.execute("""
+        CREATE TABLE copy_candidates AS
+        SELECT key, source_key FROM differing LEFT JOIN (SELECT key, source_key FROM source) USING (key)
+        WHERE key NOT IN (SELECT key FROM waiting WHERE found IS NOT NULL)
+    """)
+
+
+def _passes(rows: int) -> Iterator[str]:
+    """The conditions that divide the tables into parts, each of which fits in memory."""
+    passes = rows // PASS_ROWS + 1
+    for number in range(passes):
+        yield f"WHERE name % {passes} = {number}" if passes > 1 else ""
+
+
+def _doubled(database: duckdb.DuckDBPyConnection, table: str, part: str) -> int:
+    """How many rows of a part of a table have the key of another row."""
+    (found,) = database.execute(
+        f"SELECT count(*) - count(DISTINCT name) FROM (SELECT name FROM {table} {part})"
+    ).fetchall()
+    return int(found[0])
+
+
+def _pair(database: duckdb.DuckDBPyConnection, one: str, other: str, part: str, differ: str) -> None:
+    """Fill the table `part` with the row numbers of what only one has, or what differs."""
+    # Only digests and row numbers take part in the join: the keys of the few that differ are fetched after.
+    columns = "name, digest, rowid" + (", state" if other == "copy" else "")
+    database.execute(f"""
+        CREATE OR REPLACE TEMP TABLE part AS
+        SELECT {one}.rowid AS {one}_row, {other}.rowid AS {other}_row
+        FROM (SELECT {columns} FROM {one} {part}) AS {one}
+        FULL JOIN (SELECT {columns} FROM {other} {part}) AS {other} ON {one}.name = {other}.name
+        WHERE {one}.name IS NULL OR {other}.name IS NULL OR {differ}
+    """)

@@ -24,7 +24,7 @@ Reader = Callable[[Sequence[Item]], Sequence[Item | None]]
 AT_ONCE: Final = 400
 """Rows looked at together: an item has 400 KB at most, so this bounds the memory."""
 
-Reason = Literal["missing", "extra", "different"]
+Reason = Literal["missing", "extra", "different", "duplicate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,18 @@ class Difference:
     """A row that is not the same on both sides.
 
     Attributes:
-        reason: "missing" from the lake, "extra" in the lake, or "different".
+        reason: "missing" from the lake, "extra" in the lake, "different", or "duplicate": the key is there twice.
         key: the key as the lake has it (after policy), wire form.
         source_key: the key as the source has it; None where only the lake has the row and its key is hashed.
-        attributes: the attributes that differ; only for "different".
+        attributes: the attributes that differ, dynalake's own included; only for "different".
+        where: "lake" where the lake differs from the source, "copy" where a copy differs from the lake.
     """
 
     reason: Reason
     key: Item
     source_key: Item | None
     attributes: tuple[str, ...] = ()
+    where: Literal["lake", "copy"] = "lake"
 
 
 @dataclass(slots=True)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SAMPLE = 10
 """Differences shown on the screen; the file has them all."""
 
+WHERE = {"lake": "lake", "copy": "snapshot"}
+"""What differs: the lake from the source, or the snapshot from the lake."""
+
 
 def parity(
     name: Name,
@@ -54,7 +57,10 @@ def parity(
         typer.Option(help="A DynamoDB export of the lake table, instead of a scan.", metavar="FOLDER|s3://…"),
     ] = None,
     snapshot: Annotated[
-        Path | None, typer.Option(help="Compare a snapshot, instead of the lake table.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="Compare a snapshot, too, with the lake table that it was made from.", metavar="FILE"
+        ),
     ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what differs, and compare again.")] = False,
     out: Annotated[
@@ -85,7 +91,10 @@ def parity(
     screen = Screen(as_json=as_json)
     pipeline = open_set_up(name, config)
     if snapshot and lake_export:
-        raise UserError("--snapshot and --lake-export both take the lake table's place: give one of them")
+        raise UserError(
+            "--snapshot is compared with the live lake table, and --lake-export takes that table's place: give one of "
+            "them"
+        )
     if snapshot and snapshot.suffix != ".duckdb":
         raise UserError(f"{snapshot} is no snapshot: its name must end in .duckdb")
     if spark_sql:
@@ -100,7 +109,7 @@ def parity(
     scope.check(pipeline.now_ms())
     source = pipeline.source_table
     share = sample / 100 if sample else 1.0
-    scans = (source_export is None) + (snapshot is None and lake_export is None)
+    scans = (source_export is None) + (lake_export is None)
     cost = estimate(
         round(source.approximate_rows * share),
         round(source.approximate_bytes * share),
@@ -114,7 +123,7 @@ def parity(
     report = out or Path(f"{name}.parity.jsonl")
     before = result = _compare_into(report, screen, pipeline, scope)
     mended = None
-    if repair and not result.exact:
+    if repair and result.differences and result.differences[0].where == "lake":  # the lake's come first
         _show(screen, result)
         mended = _mend(screen, pipeline, report)
         result = _compare_into(report, screen, pipeline, scope)
@@ -140,9 +149,20 @@ def parity(
     for gap in health.gaps:
         screen.say(f"GAP: {gap.detail}")
     if not result.exact:
-        _say_what_may_come(screen, name, health.state)
-        screen.say(f"every difference is in {report}; mend them with: dynalake repair {name} --from {report}")
+        _say_what_to_do(screen, name, report, result, health.state)
         raise typer.Exit(1)
+
+
+def _say_what_to_do(screen: Screen, name: str, report: Path, result: ParityResult, state: State) -> None:
+    """The remedies: the lake is repaired, a snapshot is made anew."""
+    where = {each.where for each in result.differences}
+    if "lake" in where:
+        _say_what_may_come(screen, name, state)
+        screen.say(f"repair the lake with: dynalake repair {name} --from {report}")
+    if "copy" in where or result.problems:
+        screen.say(f"make the snapshot anew with: dynalake snapshot {name}")
+    if where:
+        screen.say(f"every difference is in {report}")
 
 
 def _say_what_may_come(screen: Screen, name: str, state: State) -> None:
@@ -162,6 +182,15 @@ def summary(result: ParityResult) -> dict[str, Any]:
         "tombstones": result.tombstones,
         "parity": {"missing": result.missing, "extra": result.extra, "different": result.different},
         "in_flight": result.in_flight,
+        **(
+            {
+                "snapshot_rows": result.copy_rows,
+                "duplicate": result.duplicate,
+                "problems": list(result.problems),
+            }
+            if result.copy_rows is not None
+            else {}
+        ),
     }
 
 
@@ -222,28 +251,36 @@ def _compare(
 
 
 def _show(screen: Screen, result: ParityResult) -> None:
-    screen.table(
-        ["source rows", "lake rows", "tombstones", "missing", "extra", "different", "in flight"],
-        [
-            [
-                result.source_rows,
-                result.lake_rows,
-                result.tombstones,
-                result.missing,
-                result.extra,
-                result.different,
-                result.in_flight,
-            ]
-        ],
-    )
+    columns = {
+        "source rows": result.source_rows,
+        "lake rows": result.lake_rows,
+        "tombstones": result.tombstones,
+        **({} if result.copy_rows is None else {"snapshot rows": result.copy_rows}),
+        "missing": result.missing,
+        "extra": result.extra,
+        "different": result.different,
+        **({} if result.copy_rows is None else {"duplicate": result.duplicate}),
+        "in flight": result.in_flight,
+    }
+    screen.table(list(columns), [list(columns.values())])
     if result.exact:
-        screen.say("source and lake are the same")
+        also = "" if result.copy_rows is None else ", and the snapshot is the lake as of its moment"
+        screen.say(f"source and lake are the same{also}")
+        return
+    for problem in result.problems:
+        screen.say(problem)
+    if not result.wrong:
         return
     screen.say(f"{result.ratio:.6%} of the rows do not agree")
     screen.table(
-        ["reason", "key", "attributes"],
+        ["reason", "key", "attributes", "where"],
         [
-            [each.reason, json.dumps(each.key, ensure_ascii=False), ", ".join(each.attributes)]
+            [
+                each.reason,
+                json.dumps(each.key, ensure_ascii=False),
+                ", ".join(each.attributes),
+                WHERE[each.where],
+            ]
             for each in result.differences[:SAMPLE]
         ],
     )
@@ -255,6 +292,7 @@ def _as_line(difference: Difference) -> dict[str, Any]:
         "key": difference.key,
         "source_key": difference.source_key,
         "attributes": list(difference.attributes),
+        "where": WHERE[difference.where],
     }
 
 

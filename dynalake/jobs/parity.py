@@ -1,8 +1,9 @@
 """Parity of one pipeline: where the two sides come from, and which part of them is compared.
 
-By content, whole tables: both by scan, or from DynamoDB's exports (which cost no read capacity), or a snapshot in
-the lake's place. Whatever the rows come from, one that differs is read again from the live tables before it
-counts; so two exports need not be of one moment. A sample, or what changed since a moment, is read by key.
+By content, whole tables: both by scan, or from DynamoDB's exports (which cost no read capacity). Whatever the rows
+come from, one that differs is read again from the live tables before it counts; so two exports need not be of one
+moment. A snapshot is compared with the lake in the same run (`dynalake.jobs.snapshots`). A sample, or what changed
+since a moment, is read by key.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import math
 import random
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -23,14 +25,15 @@ import msgspec
 from botocore.exceptions import ClientError
 
 from dynalake.errors import UserError
+from dynalake.jobs.watching import Watcher, watch_to_end
 from expectations.bulk import Pages
 from expectations.canonical import canonical_text
-from expectations.parity import Difference, Looks, ParityResult, Reader, Side, compare, compare_keys
+from expectations.parity import Copy, Difference, Looks, ParityResult, Reader, Side, compare, compare_keys
 from ingest.capacity import CapacityLimit
 from ingest.errors import SourceError
 from ingest.scan import Scan
 from ingest.shards import RETENTION_S, StreamReader
-from ingest.walk import Pacing, Walk
+from ingest.walk import Pacing
 from ingest.wire import from_boto3, to_boto3
 from lake.contract.exports import Files, Folder, open_export, read_data
 from lake.contract.rows import DELETED, Item
@@ -57,7 +60,7 @@ class Scope:
 
     Attributes:
         source: None for the live table, or where an export of it is: a folder or `s3://bucket/prefix`.
-        lake: likewise for the lake table; or a snapshot's file, `*.duckdb`.
+        lake: likewise for the lake table; or a snapshot's file, `*.duckdb`, that is compared with both live tables.
         percent: compare a sample of about this share of both tables, in percent; all if None.
         since_ms: compare what changed in the source since, epoch milliseconds; all if None.
     """
@@ -125,7 +128,8 @@ class ParityJob:
         sleep: waits that many seconds.
         monotonic: a monotonic clock, seconds.
         random: chooses a sample.
-        pacing: how often the stream is asked.
+        pacing: how often a stream is asked.
+        lake_stream: the lake table's stream; None where it is not to be read.
     """
 
     pipeline: str
@@ -140,6 +144,7 @@ class ParityJob:
     monotonic: Callable[[], float]
     random: random.Random
     pacing: Pacing = field(default_factory=Pacing)
+    lake_stream: Callable[[], StreamReader] | None = None
 
     def run(
         self,
@@ -173,13 +178,15 @@ class ParityJob:
             return compare_keys(keys, source, lake, self.policy, **settings)
         if scope.since_ms is not None:
             return compare_keys(self._changed_since(scope.since_ms), source, lake, self.policy, **settings)
-        return compare(
-            self._side(self.source, scope.source, source),
-            self._lake_side(scope.lake, lake),
-            self.key,
-            self.policy,
-            **settings,
-        )
+        with self._copy(scope.lake) as copy:
+            return compare(
+                self._side(self.source, scope.source, source),
+                self._side(self.lake, None if copy else scope.lake, lake),
+                self.key,
+                self.policy,
+                copy=copy,
+                **settings,
+            )
 
     def _side(self, table: Table, export: str | None, reader: Reader) -> Side:
         if export is None:
@@ -187,12 +194,20 @@ class ParityJob:
         files, where = files_of(export, table.s3)
         return Side(exported_lines(files, where), reader, wrapper="Item")
 
-    def _lake_side(self, place: str | None, reader: Reader) -> Side:
+    def _copy(self, place: str | None) -> AbstractContextManager[Copy | None]:
         if place is None or not place.endswith(".duckdb"):
-            return self._side(self.lake, place, reader)
-        from dynalake.jobs.snapshots import snapshot_side
+            return nullcontext()
+        from dynalake.jobs.snapshots import snapshot_copy
 
-        return snapshot_side(Path(place), self.pipeline, reader, self.key)
+        return snapshot_copy(
+            Path(place),
+            self.pipeline,
+            self.key,
+            stream=self.lake_stream,
+            now_ms=self.now_ms,
+            monotonic=self.monotonic,
+            pacing=self.pacing,
+        )
 
     def _reader(self, table: Table) -> Reader:
         return lambda keys: read_keys(table.dynamodb, table.name, keys, self.sleep, self.limit)
@@ -221,28 +236,25 @@ class ParityJob:
     def _changed_since(self, since_ms: int) -> Iterator[tuple[Item, Item]]:
         """The keys that the source's stream names since a moment; from a file, however many they are."""
         with tempfile.TemporaryFile() as spool:
-            listener = _Keys(spool, since_ms)
-            walk = Walk(self.stream(), listener, self.monotonic, self.pacing)
-            finish = threading.Event()
-            finish.set()
-            walk.run(threading.Event(), finish)
-            if listener.trimmed:
+            keys = _Keys(spool, since_ms)
+            watch_to_end(self.stream(), keys, self.monotonic, self.pacing)
+            if keys.trimmed:
                 raise UserError(
-                    f"the source's stream was trimmed while it was read ({listener.trimmed}): give a later moment"
+                    f"the source's stream was trimmed while it was read ({keys.trimmed}): give a later moment"
                 )
             spool.seek(0)
             for line in spool:
                 yield self._both_keys(json.loads(line))
 
 
-class _Keys:
-    """Keeps the keys of a stream's records; a listener of `ingest.walk`."""
+class _Keys(Watcher):
+    """Keeps the keys of a stream's records in a file."""
 
     def __init__(self, spool: Any, since_ms: int) -> None:
+        super().__init__()
         self._spool = spool
         self._since_ms = since_ms
         self._lock = threading.Lock()
-        self.trimmed = ""
 
     def on_records(self, shard_id: str, records: Sequence[Mapping[str, Any]]) -> None:  # noqa: ARG002
         lines = []
@@ -253,22 +265,6 @@ class _Keys:
                 lines.append(json.dumps(from_boto3(body["Keys"])).encode() + b"\n")
         with self._lock:
             self._spool.writelines(lines)
-
-    def on_listed(self, shard_ids: Collection[str], asked: float) -> None:
-        """Nothing to do."""
-
-    def on_empty(self, shard_id: str, asked: float) -> None:
-        """Nothing to do."""
-
-    def on_trimmed(self, shard_id: str, after: str | None, why: str) -> None:  # noqa: ARG002
-        if after is not None:
-            self.trimmed = why
-
-    def on_finished(self, shard_id: str) -> None:
-        """Nothing to do."""
-
-    def on_state(self, *, caught_up: bool) -> None:
-        """Nothing to do."""
 
 
 def scanned_lines(scan: Scan) -> Iterator[list[bytes]]:

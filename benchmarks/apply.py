@@ -40,10 +40,11 @@ from ingest.lakewriter import direct_writer
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy
 from ingest.quarantine import DirectoryPlace, Quarantine
-from ingest.records import change_of
+from ingest.records import Origin, change_of
 from ingest.sessions import client_config
 from ingest.wire import to_boto3
 from lake.contract.rows import lake_row
+from lake.contract.versions import table_of_stream
 from tests.ingest_speed.certificates import make_certificates
 from tests.ingest_speed.signatures import is_signed
 
@@ -51,6 +52,7 @@ TABLE: Final = "dynalake.prod.orders"
 REGION: Final = "eu-west-1"
 SECRET: Final = "a secret key of the usual 40 characters."
 STREAM: Final = "arn:aws:dynamodb:eu-west-1:111111111111:table/orders/stream/2026-01-01T00:00:00.000"
+ORIGIN: Final = Origin(table_of_stream(STREAM), replicated_ttl="")
 KEY: Final = ("customer", "order")
 BATCH: Final = 1000
 """Records of an event: the event source mapping's default is 100, and 1,000 suits a busy shard."""
@@ -161,7 +163,7 @@ class Contest:
         self._authority = authority
         events = [event(begin, min(BATCH, records - begin)) for begin in range(0, records, BATCH)]
         policy = Policy(key_attributes=KEY)
-        changes = [change_of(record, policy) for each in events for record in each["Records"]]
+        changes = [change_of(record, policy, ORIGIN) for each in events for record in each["Records"]]
         rows = [(lake_row(change, now_ms()), condition(change)) for change in changes]
         self.expected = sorted(fingerprint({"TableName": TABLE, "Item": row, **rule}) for row, rule in rows)
         requests = [{"TableName": TABLE, "Item": to_boto3(row), **rule} for row, rule in rows]
@@ -220,6 +222,7 @@ class Contest:
             SchemaObserver(client, "dynalake.catalogue", TABLE, now_ms),
             _NoGaps(),
             now_ms,
+            origin=ORIGIN,
         )
 
         def turn() -> None:

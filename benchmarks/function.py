@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import boto3
 
-from benchmarks.apply import KEY, REGION, SECRET, TABLE, _NoGaps, endpoint, event, now_ms
+from benchmarks.apply import KEY, ORIGIN, REGION, SECRET, TABLE, _NoGaps, endpoint, event, now_ms
 from ingest import lambda_function
 from ingest.apply import Applier
 from ingest.handler import Replicator
@@ -61,6 +61,7 @@ def measure(records: int, rounds: int) -> dict[str, Any]:
             SchemaObserver(client, "dynalake.catalogue", TABLE, now_ms),
             _NoGaps(),
             now_ms,
+            origin=ORIGIN,
         )
         cpu, wall = time.process_time(), time.perf_counter()
         for number in range(rounds):

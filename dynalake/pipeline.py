@@ -32,11 +32,12 @@ from ingest.lease import Lease, Owner
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy, actions_from
 from ingest.quarantine import Place, Quarantine, is_queue, place_of
+from ingest.records import Origin
 from ingest.repair import Repair, RepairReport
 from ingest.scan import Scan, segments_for
 from ingest.shards import StreamReader
 from ingest.shelves import Shelf, shelf_of
-from ingest.source import SourceTable, describe_source
+from ingest.source import SourceTable, describe_source, replicated_ttl
 from ingest.standby import work_alone
 from ingest.walk import Pacing
 from ingest.worker import Worker, WorkerReport
@@ -163,6 +164,12 @@ class Pipeline:
         return HealthStore(
             self._lake.dynamodb(), self.config.checkpoint_table, self.config.lake_table, self._clocks.now_ms
         )
+
+    @cached_property
+    def origin(self) -> Origin:
+        """The table whose records are applied."""
+        table = self.source_table
+        return Origin(table.arn, replicated_ttl(self._source.dynamodb(), table))
 
     @property
     def lake_key(self) -> TableKey:
@@ -344,6 +351,7 @@ class Pipeline:
             self.observer(),
             self.health_store,
             self._clocks.now_ms,
+            origin=self.origin,
         )
 
     def run_worker(

@@ -22,7 +22,7 @@ from typing import Any
 
 from ingest.errors import ForeignDocumentError, UnknownDocumentError
 from ingest.quarantine import FORMAT
-from lake.contract.versions import Version, label_of_stream, streamed
+from lake.contract.versions import Version, label_of_stream, streamed, table_of_stream
 from lake.errors import ContractError
 
 
@@ -179,7 +179,7 @@ class Reader:
         return {name: item[name] for name in self._key}
 
     def _check_table(self, arn: str) -> None:
-        table = arn.partition("/stream/")[0]
+        table = table_of_stream(arn)
         if table != self._table_arn:
             raise ForeignDocumentError(f"it is of the table {table}")
 

@@ -35,6 +35,14 @@ class MalformedRecordError(IngestError):
     """A record that can never apply. The text is the reason, and never holds an item's values."""
 
 
+class ForeignRecordError(MalformedRecordError):
+    """A record of another table than the pipeline's; the lake lacks nothing by it."""
+
+
+class ForeignEventError(IngestError):
+    """An event that did not come from a DynamoDB stream. The text says from what, and what to do."""
+
+
 class PolicyError(IngestError):
     """A policy cannot be carried out."""
 

@@ -17,15 +17,16 @@ from botocore.exceptions import ClientError
 
 from ingest.apply import Applier, Outcome, Result
 from ingest.capacity import unlimited
-from ingest.errors import MalformedRecordError, QuarantineError
+from ingest.errors import ForeignRecordError, MalformedRecordError, QuarantineError
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy
 from ingest.pressure import UNREACHABLE
 from ingest.quarantine import Quarantine
-from ingest.records import Record, change_of, last_change_per_key, sequence_number
+from ingest.records import Origin, Record, change_of, last_change_per_key, number_of, records_of
 from lake.contract.catalogue import Observation
 from lake.contract.rows import Change
 from lake.contract.versions import label_of_stream
+from lake.errors import ContractError
 
 log = logging.getLogger(__name__)
 
@@ -76,16 +77,29 @@ class Replicator:
         observer: SchemaObserver,
         gaps: GapKeeper,
         now_ms: Callable[[], int],
+        *,
+        origin: Origin,
     ) -> None:
-        """Join the parts of one pipeline; `now_ms` is the time of day in epoch milliseconds."""
+        """Join the parts of one pipeline.
+
+        Args:
+            applier: writes to the lake table.
+            policy: the pipeline's policy.
+            quarantine: where records go that can never apply.
+            observer: the catalogue's writer.
+            gaps: where it is noted that records were put away.
+            now_ms: the time of day, epoch milliseconds.
+            origin: the table whose records are applied; those of another table go into quarantine.
+        """
         self._applier = applier
         self._policy = policy
         self._quarantine = quarantine
         self._observer = observer
         self._gaps = gaps
         self._now_ms = now_ms
+        self._origin = origin
 
-    def process(self, event: Mapping[str, Any], remaining_s: Callable[[], float] = unlimited) -> BatchReport:
+    def process(self, event: Any, remaining_s: Callable[[], float] = unlimited) -> BatchReport:
         """Apply one event's records, all of one shard.
 
         Args:
@@ -93,17 +107,19 @@ class Replicator:
             remaining_s: seconds left for the work.
 
         Raises:
+            ForeignEventError: the event did not come from a DynamoDB stream; nothing of it is applied or kept.
             LakeUnavailableError: the lake table refuses every write.
             QuarantineError: a record without a sequence number could not be put away.
             ClientError: the catalogue could not be written; the batch must be tried again.
         """
-        records: Sequence[Record] = event["Records"]
+        records = records_of(event)
         batch = _Batch()
         for record in records:
             try:
-                batch.add(change_of(record, self._policy), record)
+                batch.add(change_of(record, self._policy, self._origin), record)
             except MalformedRecordError as error:
-                self._put_away(batch, record, str(error), remaining_s)
+                foreign = isinstance(error, ForeignRecordError)
+                self._put_away(batch, record, str(error), remaining_s, foreign=foreign)
         results = self._applier.apply(batch.changes(), remaining_s)
         written: list[Change] = []
         lags: list[int] = []
@@ -131,25 +147,36 @@ class Replicator:
             case Outcome.REFUSED:
                 self._put_away(batch, record, result.reason, remaining_s)
             case Outcome.FAILED:
-                batch.fail(sequence_number(record), result.reason)
+                batch.fail(number_of(record), result.reason)
             case Outcome.APPLIED if result.change.image is None:
                 batch.outcomes["deleted"] += 1
         if result.outcome is not Outcome.REFUSED:
             batch.outcomes[result.outcome.value] += 1
 
-    def _put_away(self, batch: _Batch, record: Record, reason: str, remaining_s: Callable[[], float]) -> None:
-        """Put a record into quarantine; where that fails it counts as failed, so that it comes again."""
-        try:
-            number = sequence_number(record)
-        except MalformedRecordError:
-            number = ""
+    def _put_away(
+        self,
+        batch: _Batch,
+        record: Record,
+        reason: str,
+        remaining_s: Callable[[], float],
+        *,
+        foreign: bool = False,
+    ) -> None:
+        """Put a record into quarantine; where that fails it counts as failed, so that it comes again.
+
+        A foreign record opens no gap: the lake lacks nothing by it.
+        """
+        number = number_of(record)
         if number and remaining_s() <= 0:
             batch.fail(number, "no time left in this invocation")
             return
         try:
-            name = f"{_label(record)}/{number or record.get('eventID', 'unnamed')}"
-            self._quarantine.keep_record(name, record, reason, self._now_ms())
-            self._gaps.given_up(f"records are in quarantine, the first because {reason}")
+            name = f"{_label(record)}/{number or 'unnumbered'}"
+            self._quarantine.keep_record(
+                f"foreign/{name}" if foreign else name, record, reason, self._now_ms()
+            )
+            if not foreign:
+                self._gaps.given_up(f"records are in quarantine, the first because {reason}")
         except (QuarantineError, ClientError, *UNREACHABLE) as error:
             if not number:
                 raise
@@ -165,13 +192,14 @@ class _Batch:
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
         self.failure = ""
-        self._records: dict[str, Record] = {}
+        self._records: dict[int, Record] = {}
+        """By the identity of the change: two records may have one version, if one of them was forged."""
         self._changes: list[Change] = []
         self._failed: list[str] = []
 
     def add(self, change: Change, record: Record) -> None:
         self._changes.append(change)
-        self._records[change.version] = record
+        self._records[id(change)] = record
 
     def changes(self) -> list[Change]:
         newest = last_change_per_key(self._changes)
@@ -179,7 +207,7 @@ class _Batch:
         return newest
 
     def record_of(self, change: Change) -> Record:
-        return self._records[change.version]
+        return self._records[id(change)]
 
     def fail(self, number: str, reason: str) -> None:
         self._failed.append(number)
@@ -190,8 +218,8 @@ class _Batch:
         return min(self._failed, key=int, default=None)
 
 
-def _label(record: Record) -> str:
+def _label(record: Any) -> str:
     try:
         return label_of_stream(record["eventSourceARN"])
-    except Exception:
+    except (ContractError, KeyError, TypeError, AttributeError):
         return "unknown-stream"

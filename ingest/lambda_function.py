@@ -1,6 +1,8 @@
 """The Lambda function: its environment, read once a container, and its entry point `handler`.
 
 DYNALAKE_PIPELINE          the pipeline's name: the service in logs and metrics
+DYNALAKE_STREAM_ARN        a stream of the source table; records of another table are refused
+DYNALAKE_REPLICATED_TTL    see `ingest.records.Origin`; optional
 DYNALAKE_LAKE_TABLE        the lake table's name
 DYNALAKE_CATALOGUE_TABLE   the schema catalogue's table name
 DYNALAKE_CHECKPOINT_TABLE  the checkpoint table's name
@@ -42,7 +44,9 @@ from ingest.measures import BEHIND, behind_ms
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy, actions_from
 from ingest.quarantine import Place, Quarantine, S3Place, SqsPlace, bucket_of, is_queue, queue_of
+from ingest.records import Origin
 from ingest.sessions import assumed_session, client_config
+from lake.contract.versions import table_of_stream
 
 CONNECT_TIMEOUT_S: Final = 2.0
 READ_TIMEOUT_S: Final = 3.0
@@ -193,6 +197,9 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
         observer=SchemaObserver(dynamodb, environment["DYNALAKE_CATALOGUE_TABLE"], table, now_ms),
         gaps=HealthStore(dynamodb, environment["DYNALAKE_CHECKPOINT_TABLE"], table, now_ms),
         now_ms=now_ms,
+        origin=Origin(
+            table_of_stream(environment["DYNALAKE_STREAM_ARN"]), environment.get("DYNALAKE_REPLICATED_TTL")
+        ),
     )
     return LambdaFunction(replicator, environment["DYNALAKE_PIPELINE"])
 

@@ -1,11 +1,14 @@
 """Where a record goes that can never apply: whole, with its reason, so that nothing is lost.
 
-A place holds one JSON document for each record, named by its stream label and sequence number, so that a
-redelivered record overwrites its own document and none other.
+A place holds one JSON document for each record, named by its stream label, its sequence number and a digest of its
+content: a redelivered record overwrites its own document, and two records never share one, whatever they call
+themselves.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -32,6 +35,12 @@ _NOT_IN_A_MESSAGE: Final = re.compile("[\ufffe\uffff\ud800-\udfff]")
 """What SQS refuses and JSON may hold as it is (API reference, SendMessage); JSON escapes control characters."""
 
 _SCHEME: Final = "sqs:"
+
+_NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9._:=-]|^\.+$")
+"""What a part of a document's name does without: it comes from the record, and becomes a path or an object's key."""
+
+_PART_CHARACTERS: Final = 128
+_DIGEST_CHARACTERS: Final = 24
 
 
 class Place(Protocol):
@@ -190,19 +199,20 @@ class Quarantine:
         self._place = place
         self._pipeline = pipeline
 
-    def keep_record(self, name: str, record: Mapping[str, Any], reason: str, now_ms: int) -> None:
+    def keep_record(self, name: str, record: Any, reason: str, now_ms: int) -> None:
         """Put a stream record away, whole.
 
         Args:
-            name: names the document, such as "<stream label>/<sequence number>".
-            record: the record as it was delivered.
+            name: what the document is called, such as "<stream label>/<sequence number>"; a digest of the record
+                follows it.
+            record: the record as it was delivered; whatever JSON it is.
             reason: why it can never apply, without an item's values.
             now_ms: epoch milliseconds.
 
         Raises:
             QuarantineError: it was not kept; the record must not be passed over.
         """
-        self._keep(name, {"record": record}, reason, now_ms)
+        self._keep(f"{name}-{digest(record)}", {"record": record}, reason, now_ms)
 
     def keep_item(self, name: str, item: Mapping[str, Any], reason: str, now_ms: int) -> None:
         """Put an item away that was read, not streamed. Arguments and errors as for `keep_record`."""
@@ -210,7 +220,21 @@ class Quarantine:
 
     def _keep(self, name: str, content: Mapping[str, Any], reason: str, now_ms: int) -> None:
         head = {"format": FORMAT, "pipeline": self._pipeline, "reason": reason, "at": now_ms}
-        self._place.put(f"{self._pipeline}/{name}", {**head, **content})
+        self._place.put(document_name(self._pipeline, *name.split("/")), {**head, **content})
+
+
+def document_name(*parts: str) -> str:
+    """A document's name of these parts, without anything that would lead out of a folder or a prefix."""
+    return "/".join(_NOT_IN_A_NAME.sub("_", part[:_PART_CHARACTERS]) or "_" for part in parts)
+
+
+def digest(content: Any) -> str:
+    """A digest of JSON, the same for equal content.
+
+    Raises:
+        QuarantineError: it is nested too deeply.
+    """
+    return hashlib.sha256(_json(content, ensure_ascii=True, sort_keys=True)).hexdigest()[:_DIGEST_CHARACTERS]
 
 
 def _said(error: ClientError | BotoCoreError) -> str:
@@ -218,4 +242,19 @@ def _said(error: ClientError | BotoCoreError) -> str:
 
 
 def _bytes(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, default=str).encode()
+    try:
+        return _json(document, ensure_ascii=False)
+    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 does not have and JSON can escape
+        return _json(document, ensure_ascii=True)
+
+
+def _json(content: Any, **how: bool) -> bytes:
+    try:
+        return json.dumps(content, default=_unusual, **how).encode()  # type: ignore[arg-type]
+    except RecursionError:
+        raise QuarantineError("a record is nested too deeply to be kept") from None
+
+
+def _unusual(value: Any) -> str:
+    """Of a value that JSON does not have: bytes as DynamoDB JSON writes them."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes | bytearray) else str(value)

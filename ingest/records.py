@@ -7,72 +7,173 @@ Lambda"): what the worker reads through the API is put into that form first, so 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from ingest.errors import MalformedRecordError
+from ingest.errors import ForeignEventError, ForeignRecordError, IngestError, MalformedRecordError
 from ingest.policy import Policy
 from ingest.wire import from_boto3
 from lake.contract.rows import RESERVED_PREFIX, Change, DeletedBy, reserved_attribute
-from lake.contract.versions import label_of_stream, streamed
+from lake.contract.versions import SEQUENCE_DIGITS, label_of_stream, streamed, table_of_stream
 from lake.errors import ContractError
 
 Record = Mapping[str, Any]
 
 _TTL_PRINCIPAL: Final = "dynamodb.amazonaws.com"
+_OURS: Final = "aws:dynamodb"
+_IMAGES: Final = ("Keys", "NewImage", "OldImage")
+_KEY_TYPES: Final = ("S", "N", "B")
+_SHOWN: Final = 100
+"""Characters of a foreign text that a message repeats."""
+
+_UNITS: Final = ((1e11, 1000.0), (1e14, 1.0), (1e17, 0.001))
+"""ApproximateCreationDateTime below this bound, and what makes it milliseconds: DynamoDB Streams give seconds, Kinesis
+Data Streams for DynamoDB milliseconds or microseconds (ApproximateCreationDateTimePrecision). Each range ends in the
+year 5138, and the next begins in 1973."""
+
+_EXPIRY_SLACK_S: Final = 60.0
+"""An item that expires so soon after its deletion may have been expired by the clock that deleted it."""
 
 
-def sequence_number(record: Record) -> str:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The table whose records are applied.
+
+    Attributes:
+        table_arn: its ARN. Records of another table are refused; the stream may be any of this table's, because it
+            gets another label when it is switched off and on.
+        replicated_ttl: the attribute of its time-to-live, if the table is a replica of a global table: a deletion by
+            another Region's time-to-live arrives without `userIdentity` (DynamoDB developer guide, "Working with
+            expired items and time to live"). Empty if the table is not a replica, or has no time-to-live; None if
+            that is not known.
+    """
+
+    table_arn: str
+    replicated_ttl: str | None = None
+
+
+def records_of(event: Any) -> Sequence[Any]:
+    """The records of an event which a DynamoDB stream's event source mapping delivered.
+
+    Raises:
+        ForeignEventError: the event came from something else; the text says from what, and what to do.
+    """
+    records = event.get("Records") if isinstance(event, Mapping) else None
+    if not isinstance(records, list | tuple):
+        raise _foreign(_kind_of_event(event))
+    for record in records:
+        if isinstance(record, Mapping):
+            source = record.get("eventSource", record.get("EventSource", _OURS))
+            if source != _OURS:
+                raise _foreign(f"a batch from {_shown(source)}")
+    return records
+
+
+def sequence_number(record: Any) -> str:
     """The record's sequence number, the name by which a batch reports it.
 
     Raises:
         MalformedRecordError: it has none.
     """
+    number = number_of(record)
+    if number:
+        return number
     try:
-        return str(record["dynamodb"]["SequenceNumber"])
+        number = str(record["dynamodb"]["SequenceNumber"])
     except (KeyError, TypeError):
         raise MalformedRecordError("the record has no sequence number") from None
+    if number.isascii() and number.isdigit():
+        raise MalformedRecordError(f"the sequence number has more than {SEQUENCE_DIGITS} digits")
+    raise MalformedRecordError("the sequence number is not a number")
 
 
-def change_of(record: Record, policy: Policy) -> Change:
+def number_of(record: Any) -> str:
+    """The record's sequence number; empty where it has none that is valid."""
+    try:
+        number = str(record["dynamodb"]["SequenceNumber"])
+    except (KeyError, TypeError):
+        return ""
+    return number if number.isascii() and number.isdigit() and len(number) <= SEQUENCE_DIGITS else ""
+
+
+def last_number_of(records: Sequence[Any]) -> str | None:
+    """The sequence number of the last record that has one: how far a shard has been read."""
+    return next((number for record in reversed(records) if (number := number_of(record))), None)
+
+
+def created_ms(record: Any) -> int | None:
+    """When the change was made, epoch milliseconds; None where the record does not say it, or not validly."""
+    try:
+        return _milliseconds(record["dynamodb"].get("ApproximateCreationDateTime"))
+    except (KeyError, TypeError, AttributeError, MalformedRecordError):
+        return None
+
+
+def change_of(record: Any, policy: Policy, origin: Origin) -> Change:
     """The change that a record means, after policy.
 
     Raises:
+        ForeignRecordError: the record is of another table.
         MalformedRecordError: the record can never apply; the text says why.
     """
     try:
-        body = record["dynamodb"]
-        event = record["eventName"]
-        version = streamed(label_of_stream(record["eventSourceARN"]), sequence_number(record))
-        source_at = _milliseconds(body.get("ApproximateCreationDateTime"))
-        keys, image = body["Keys"], body.get("NewImage")
-        if event == "REMOVE":
-            image = None
-        elif event not in ("INSERT", "MODIFY"):
-            raise MalformedRecordError(f"the event name {event!r} is none of INSERT, MODIFY, REMOVE")
-        elif image is None:
-            raise MalformedRecordError(
-                "the record has no new image: the stream's view type must be NEW_IMAGE or NEW_AND_OLD_IMAGES"
-            )
-        if not keys:
-            raise MalformedRecordError("the record has no keys")
-        if image is not None and not keys.keys() <= image.keys():
-            raise MalformedRecordError("the record's new image lacks a key attribute")
-        # The images are the better witness of the key: they are what the table holds.
-        witness = image or body.get("OldImage") or keys
-        key = {name: witness.get(name, value) for name, value in keys.items()}
-        refuse_reserved(image or key)
-        return Change(
-            key=policy.apply(key),
-            image=None if image is None else policy.apply(image),
-            version=version,
-            source_at=source_at,
-            deleted_by=_deleted_by(record.get("userIdentity")),
-        )
+        return _change_of(record, policy, origin)
+    except IngestError:
+        raise
     except ContractError as error:
         raise MalformedRecordError(str(error)) from None
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever a record may hold: it must not stop the records beside it
         raise MalformedRecordError(f"the record lacks its form: {type(error).__name__}") from None
+
+
+def _change_of(record: Any, policy: Policy, origin: Origin) -> Change:
+    body = record["dynamodb"]
+    event = record["eventName"]
+    arn = record["eventSourceARN"]
+    label = label_of_stream(arn)
+    if table_of_stream(arn) != origin.table_arn:
+        raise ForeignRecordError(
+            f"the record is of the table {_shown(table_of_stream(arn))}, and this pipeline replicates "
+            f"{origin.table_arn}",
+            remedy="remove the event source mapping that delivers it",
+        )
+    version = streamed(label, sequence_number(record))
+    source_at = _milliseconds(body.get("ApproximateCreationDateTime"))
+    keys, image = body["Keys"], body.get("NewImage")
+    if event == "REMOVE":
+        image = None
+    elif event not in ("INSERT", "MODIFY"):
+        raise MalformedRecordError(f"the event name {_shown(event)} is none of INSERT, MODIFY, REMOVE")
+    elif image is None:
+        raise MalformedRecordError(
+            "the record has no new image: the stream's view type must be NEW_IMAGE or NEW_AND_OLD_IMAGES"
+        )
+    if not keys:
+        raise MalformedRecordError("the record has no keys")
+    if image is not None and not keys.keys() <= image.keys():
+        raise MalformedRecordError("the record's new image lacks a key attribute")
+    # The images are the better witness of the key: they are what the table holds.
+    witness = image or body.get("OldImage") or keys
+    key = {name: witness.get(name, value) for name, value in keys.items()}
+    _check_key(key)
+    refuse_reserved(image or key)
+    return Change(
+        key=policy.apply(key),
+        image=None if image is None else policy.apply(image),
+        version=version,
+        source_at=source_at,
+        deleted_by="user" if image is not None else _deleted_by(record, source_at, origin.replicated_ttl),
+    )
+
+
+def _check_key(key: Mapping[str, Any]) -> None:
+    for value in key.values():
+        ((tag, content),) = value.items()
+        if tag not in _KEY_TYPES or not isinstance(content, str):
+            raise MalformedRecordError(
+                "a key attribute of the record is not a text, a number or a binary value"
+            )
 
 
 def refuse_reserved(item: Mapping[str, Any]) -> None:
@@ -106,28 +207,97 @@ def key_identity(key: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, str],
 
 
 def lambda_event(records: Sequence[Mapping[str, Any]], stream_arn: str) -> dict[str, Any]:
-    """The event that Lambda would deliver for records which boto3's GetRecords gave."""
+    """The event that Lambda would deliver for records which boto3's GetRecords gave.
+
+    What cannot be translated stays as it is, so that the handler refuses that record and no other.
+    """
     return {"Records": [_lambda_record(record, stream_arn) for record in records]}
 
 
 def _lambda_record(record: Mapping[str, Any], stream_arn: str) -> dict[str, Any]:
-    body = dict(record["dynamodb"])
-    for image in ("Keys", "NewImage", "OldImage"):
-        if image in body:
-            body[image] = from_boto3(body[image])
-    created = body.get("ApproximateCreationDateTime")
-    if isinstance(created, datetime):
-        body["ApproximateCreationDateTime"] = created.timestamp()
-    delivered = {**record, "dynamodb": body, "eventSourceARN": stream_arn}
+    delivered: dict[str, Any] = {**record, "eventSourceARN": stream_arn}
+    body = record.get("dynamodb")
+    if isinstance(body, Mapping):
+        delivered["dynamodb"] = body = dict(body)
+        for image in _IMAGES:
+            if isinstance(body.get(image), Mapping):
+                body[image] = from_boto3(body[image])
+        created = body.get("ApproximateCreationDateTime")
+        if isinstance(created, datetime):
+            body["ApproximateCreationDateTime"] = created.timestamp()
     identity = record.get("userIdentity")
-    if identity:
+    if isinstance(identity, Mapping):
         delivered["userIdentity"] = {"type": identity.get("Type"), "principalId": identity.get("PrincipalId")}
     return delivered
 
 
-def _milliseconds(created: float | None) -> int | None:
-    return None if created is None else round(float(created) * 1000)
+def _milliseconds(created: Any) -> int | None:
+    """Epoch milliseconds of an ApproximateCreationDateTime in seconds, milliseconds or microseconds.
+
+    Raises:
+        MalformedRecordError: it is not a time.
+    """
+    if created is None:
+        return None
+    try:
+        value = created.timestamp() if isinstance(created, datetime) else float(created)
+    except (TypeError, ValueError, OverflowError):
+        value = -1.0
+    factor = next((factor for bound, factor in _UNITS if 0 <= value < bound), None)
+    if factor is None:
+        raise MalformedRecordError("ApproximateCreationDateTime is not a time in seconds or milliseconds")
+    return round(value * factor)
 
 
-def _deleted_by(identity: Mapping[str, Any] | None) -> DeletedBy:
-    return "ttl" if identity and identity.get("principalId") == _TTL_PRINCIPAL else "user"
+def _deleted_by(record: Record, deleted_at: int | None, replicated_ttl: str | None) -> DeletedBy:
+    """Who deleted the item, as far as the record says it for certain."""
+    identity = record.get("userIdentity")
+    if identity:
+        return "ttl" if identity.get("principalId") == _TTL_PRINCIPAL else "unknown"
+    if replicated_ttl == "":
+        return "user"
+    old = record["dynamodb"].get("OldImage")
+    if replicated_ttl is None or old is None or deleted_at is None:
+        return "unknown"
+    expires_at = old.get(replicated_ttl, {}).get("N")
+    may_have_expired = expires_at is not None and float(expires_at) <= deleted_at / 1000 + _EXPIRY_SLACK_S
+    return "unknown" if may_have_expired else "user"
+
+
+def _shown(text: Any) -> str:
+    return repr(text) if isinstance(text, str) and len(text) <= _SHOWN else "of another form"
+
+
+def _kind_of_event(event: Any) -> str:
+    """What sent an event that has no records of the form that Lambda gives them."""
+    if isinstance(event, list | tuple):
+        return "a list, as EventBridge Pipes send it"
+    if not isinstance(event, Mapping):
+        return "no JSON object"
+    for sign, kind in _SIGNS.items():
+        if sign in event:
+            return kind
+    return "without Records"
+
+
+_SIGNS: Final = {
+    "detail-type": "from EventBridge",
+    "requestContext": "from API Gateway, a function URL or a load balancer",
+    "httpMethod": "from API Gateway",
+    "awslogs": "from CloudWatch Logs",
+    "deliveryStreamArn": "from Data Firehose",
+    "records": "from Kafka or Data Firehose",
+    "rmqMessagesByQueue": "from Amazon MQ",
+    "messages": "from Amazon MQ",
+    "RequestType": "from CloudFormation",
+    "triggerSource": "from Cognito",
+}
+"""An event's key, and what sends events that have it (AWS Lambda developer guide, "Integrating other services")."""
+
+
+def _foreign(what: str) -> ForeignEventError:
+    return ForeignEventError(
+        f"the event is {what}, and this function takes the records of one DynamoDB stream",
+        remedy="remove the other trigger: the function's only event source mapping must be on the source table's "
+        "stream",
+    )

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from ingest.errors import SourceError
 from lake.contract.rows import RESERVED_PREFIX
+from lake.contract.versions import table_of_stream
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -43,6 +44,7 @@ class SourceTable:
         stream_arn: the ARN of its enabled stream.
         approximate_rows: DescribeTable's ItemCount, which DynamoDB renews every six hours or so.
         approximate_bytes: DescribeTable's TableSizeBytes, likewise.
+        is_replica: whether other Regions have replicas of it (global tables).
         id: the table's id, which one that is made anew under the same name does not share; empty if not known.
     """
 
@@ -52,11 +54,12 @@ class SourceTable:
     approximate_rows: int
     approximate_bytes: int
     id: str = ""
+    is_replica: bool = False
 
     @property
     def arn(self) -> str:
         """The table's ARN."""
-        return self.stream_arn.partition("/stream/")[0]
+        return table_of_stream(self.stream_arn)
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -117,4 +120,16 @@ def describe_source(dynamodb: DynamoDBClient, table: str) -> SourceTable:
         approximate_rows=description.get("ItemCount", 0),
         approximate_bytes=description.get("TableSizeBytes", 0),
         id=description.get("TableId", ""),
+        is_replica=bool(description.get("Replicas")),
     )
+
+
+def replicated_ttl(dynamodb: DynamoDBClient, table: SourceTable) -> str | None:
+    """`ingest.records.Origin.replicated_ttl` of a table."""
+    if not table.is_replica:
+        return ""
+    try:
+        found = dynamodb.describe_time_to_live(TableName=table.name)["TimeToLiveDescription"]
+    except ClientError:
+        return None
+    return "" if found.get("TimeToLiveStatus") == "DISABLED" else found.get("AttributeName")

@@ -24,7 +24,11 @@ def to_boto3(item: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def from_boto3(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The item as the wire has it."""
+    """The item as the wire has it.
+
+    This never fails: a value that is not DynamoDB JSON stays what it is, with bytes as base64 text, so that whoever
+    reads it next can refuse it or keep it whole. DynamoDB Local 3, for one, streams an empty map as `{}`.
+    """
     return {name: _value_from_boto3(value) for name, value in item.items()}
 
 
@@ -47,15 +51,30 @@ def _value_to_boto3(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
-def _value_from_boto3(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    ((tag, content),) = value.items()
-    match tag:
-        case "B":
-            return {"B": base64.b64encode(bytes(content)).decode()}
-        case "BS":
-            return {"BS": [base64.b64encode(bytes(member)).decode() for member in content]}
-        case "M":
-            return {"M": from_boto3(content)}
-        case "L":
-            return {"L": [_value_from_boto3(element) for element in content]}
+def _value_from_boto3(value: Any) -> Any:
+    try:
+        ((tag, content),) = value.items()
+        match tag:
+            case "S" | "N" | "BOOL" | "NULL" | "SS" | "NS":
+                return value
+            case "B":
+                return {"B": base64.b64encode(content).decode()}
+            case "BS":
+                return {"BS": [base64.b64encode(member).decode() for member in content]}
+            case "M":
+                return {"M": {name: _value_from_boto3(member) for name, member in content.items()}}
+            case "L":
+                return {"L": [_value_from_boto3(element) for element in content]}
+    except (AttributeError, TypeError, ValueError):
+        pass
+    return _untyped(value)
+
+
+def _untyped(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return {name: _untyped(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_untyped(element) for element in value]
     return value

@@ -16,7 +16,9 @@ ExplainedError                     message, remedy, exit_code
 │   │   ├── TrimmedError           records were trimmed before they were read
 │   │   ├── ExpiredIteratorError   a shard iterator is older than 15 minutes
 │   │   └── StreamBusyError        the stream cannot be read at the moment; a retry helps
+│   ├── ForeignEventError          an event that does not come from a DynamoDB stream
 │   ├── MalformedRecordError       a record that can never be applied; the message is the quarantine's reason
+│   │   └── ForeignRecordError     a record of another table
 │   ├── PolicyError                a policy cannot be carried out
 │   ├── QuarantineError            a record could not be stored in the quarantine
 │   ├── DocumentError              a document of a quarantine or failure destination is not for this redrive

@@ -176,4 +176,5 @@ class Deployer:
             table.stream_arn,
             (self._code_bucket, code_key),
             makes_bucket=missing or self.stacks("source").has(stack, "Quarantine"),
+            replicated_ttl=self._pipeline.origin.replicated_ttl,
         )

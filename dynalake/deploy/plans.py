@@ -132,7 +132,13 @@ class Deployment:
         )
 
     def source(
-        self, key_names: Sequence[str], stream_arn: str, code: tuple[str, str], *, makes_bucket: bool
+        self,
+        key_names: Sequence[str],
+        stream_arn: str,
+        code: tuple[str, str],
+        *,
+        makes_bucket: bool,
+        replicated_ttl: str | None = None,
     ) -> Plan:
         """The source side's stack.
 
@@ -141,6 +147,7 @@ class Deployment:
             stream_arn: the source table's stream.
             code: bucket and key of the function's zip.
             makes_bucket: whether the stack makes the quarantine bucket, or one is there.
+            replicated_ttl: see `ingest.records.Origin`.
 
         Raises:
             DeployError: the configuration asks for what a function cannot do.
@@ -150,6 +157,7 @@ class Deployment:
             "PipelineName": self.pipeline,
             "StreamArn": stream_arn,
             "KeyAttributes": json.dumps(list(key_names), ensure_ascii=False),
+            "ReplicatedTtl": "-" if replicated_ttl is None else replicated_ttl,
             "Policy": self.policy(),
             "HashKeySecretArn": self._hash_key_secret(),
             "LakeTableName": self.config.lake_table,

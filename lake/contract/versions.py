@@ -85,7 +85,12 @@ def label_of_stream(stream_arn: str) -> str:
     Raises:
         ContractError: this is not the ARN of a DynamoDB stream.
     """
-    _, found, label = stream_arn.rpartition("/stream/")
+    _, found, label = stream_arn.partition("/stream/")
     if not found or not label:
-        raise ContractError(f"{stream_arn!r} is not the ARN of a DynamoDB stream")
+        raise ContractError(f"{stream_arn[:200]!r} is not the ARN of a DynamoDB stream")
     return label
+
+
+def table_of_stream(stream_arn: str) -> str:
+    """The ARN of the table whose stream this is; it stays the same when the stream is switched off and on."""
+    return stream_arn.partition("/stream/")[0]

@@ -196,6 +196,7 @@ class Pipeline:
     def _make_function(self, role: str, environment: Mapping[str, str]) -> None:
         variables = {
             "DYNALAKE_PIPELINE": self.name,
+            "DYNALAKE_STREAM_ARN": self.stream_arn,
             "DYNALAKE_LAKE_TABLE": self.lake_table,
             "DYNALAKE_CATALOGUE_TABLE": CATALOGUE,
             "DYNALAKE_CHECKPOINT_TABLE": CHECKPOINTS,

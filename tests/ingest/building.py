@@ -15,6 +15,7 @@ from ingest.health import HealthStore
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy
 from ingest.quarantine import Quarantine
+from ingest.records import Origin
 from lake.contract.catalogue import OBSERVATION, TABLE
 from lake.contract.health import ENTRY, PIPELINE
 from lake.contract.rows import Change
@@ -23,7 +24,9 @@ from tests.stubs.dynamodb import StubDynamoDB, StubTable
 from tests.stubs.faults import Call, Fault
 
 LABEL: Final = "2026-11-24T00:00:00.000"
-ARN: Final = f"arn:aws:dynamodb:eu-west-1:111111111111:table/orders/stream/{LABEL}"
+TABLE_ARN: Final = "arn:aws:dynamodb:eu-west-1:111111111111:table/orders"
+ARN: Final = f"{TABLE_ARN}/stream/{LABEL}"
+ORIGIN: Final = Origin(TABLE_ARN, replicated_ttl="")
 NOW_MS: Final = 1_795_500_000_000
 LAKE: Final = "dynalake.shop.orders"
 CATALOGUE: Final = "dynalake.catalogue"
@@ -126,7 +129,17 @@ class LakeSide:
             self.observer(),
             self.gaps,
             self.clock.now_ms,
+            origin=ORIGIN,
         )
+
+    def kept(self, number: int) -> Mapping[str, Any]:
+        """The one document in quarantine of the record with this sequence number."""
+        (found,) = (
+            document
+            for name, document in self.place.documents.items()
+            if name.startswith(f"orders/{LABEL}/{number}-")
+        )
+        return found
 
     def row(self, pk: str) -> dict[str, Any] | None:
         return self.table.get({"pk": {"S": pk}})

@@ -39,6 +39,7 @@ from ingest.health import HealthStore
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy
 from ingest.quarantine import Quarantine
+from ingest.records import Origin
 from ingest.redrive import Redrive
 from ingest.repair import Repair
 from ingest.scan import Scan
@@ -672,6 +673,7 @@ class World:
             self._observer(),
             self.health,
             self.now_ms,
+            origin=Origin(TABLE_ARN, replicated_ttl=""),
         )
 
     def _a_backfill(

@@ -205,10 +205,8 @@ def throttled_is_taken_for_stale(patch: Patch) -> None:
 def quarantine_is_best_effort(patch: Patch) -> None:
     put_away = Replicator._put_away
 
-    def shrug(
-        self: Replicator, batch: _Batch, record: Record, reason: str, remaining_s: Callable[[], float]
-    ) -> None:
-        put_away(self, batch, record, reason, remaining_s)
+    def shrug(self: Replicator, batch: _Batch, record: Record, *args: Any, **more: Any) -> None:
+        put_away(self, batch, record, *args, **more)
         number = sequence_number(record)
         batch._failed = [failed for failed in batch._failed if failed != number]
 

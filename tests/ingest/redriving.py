@@ -15,7 +15,7 @@ from ingest.documents import Reader
 from ingest.handler import Replicator
 from ingest.policy import Policy
 from ingest.quarantine import Quarantine
-from ingest.records import lambda_event
+from ingest.records import Origin, lambda_event
 from ingest.redrive import Redrive, RedriveReport
 from ingest.repair import Repair
 from ingest.shards import StreamReader
@@ -89,6 +89,7 @@ class PutAway(LakeSide):
             self.observer(),
             self.health,
             self.clock.now_ms,
+            origin=Origin(TABLE_ARN, replicated_ttl=""),
         )
         replicator.process({"Records": records})
 

@@ -10,7 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ingest.capacity import CapacityLimit
-from ingest.errors import LakeUnavailableError, QuarantineError
+from ingest.errors import ForeignEventError, LakeUnavailableError, QuarantineError
+from ingest.handler import Replicator
 from ingest.policy import Policy
 from ingest.quarantine import DirectoryPlace, Quarantine
 from lake.contract.catalogue import from_item
@@ -18,6 +19,8 @@ from tests.ingest.building import (
     ARN,
     CATALOGUE,
     LABEL,
+    ORIGIN,
+    TABLE_ARN,
     Clock,
     LakeSide,
     event_of,
@@ -95,9 +98,10 @@ def test_what_can_never_apply_is_put_away_whole_and_the_rest_goes_on() -> None:
     assert report.failed_from is None
     assert report.outcomes["quarantined"] == 3
     assert side.shown() == {"a": "1", "e": "5"}
-    kept = {name: document["record"] for name, document in side.place.documents.items()}
-    assert kept == {f"orders/{LABEL}/{n}": whole for n, whole in ((2, reserved), (3, large), (4, odd))}
-    assert "_lake_x" in side.place.documents[f"orders/{LABEL}/2"]["reason"]
+    assert len(side.place.documents) == 3
+    for number, whole in ((2, reserved), (3, large), (4, odd)):
+        assert side.kept(number)["record"] == whole
+    assert "_lake_x" in side.kept(2)["reason"]
     assert len(side.gaps.details) == 3
 
 
@@ -129,10 +133,124 @@ def test_a_record_without_a_number_is_put_away_or_stops_the_batch() -> None:
     side = LakeSide()
     nameless = {"eventID": "e9", "eventSourceARN": ARN}
     assert side.replicator().process(event_of(nameless)).failed_from is None
-    assert list(side.place.documents) == [f"orders/{LABEL}/e9"]
+    ((name, document),) = side.place.documents.items()
+    assert name.startswith(f"orders/{LABEL}/unnumbered-")
+    assert document["record"] == nameless
     side.place.full = True
     with pytest.raises(QuarantineError):
         side.replicator().process(event_of(nameless))
+
+
+def test_two_records_with_one_sequence_number_are_both_kept() -> None:
+    """Also where one comes from another table, or is put away after it was decoded."""
+    side = LakeSide()
+    spoilt = [
+        {**record(7, "a"), "eventName": "?"},
+        {**record(7, "b"), "eventName": "?"},
+        {**record(7, "c"), "eventSourceARN": f"{TABLE_ARN}s/stream/{LABEL}"},
+        record(7, "d", NewImage=item("d", 7, bad={"X": "?"})),
+        record(7, "e", NewImage=item("e", 7, bad={"X": "?"})),
+    ]
+    for _ in range(2):
+        report = side.replicator().process(event_of(*spoilt, record(7, "f")))
+        assert report.failed_from is None
+        assert report.outcomes["quarantined"] == 5
+    kept = [document["record"] for document in side.place.documents.values()]
+    assert len(kept) == 5, "and each once, though it came twice"
+    assert all(each in kept for each in spoilt)
+    assert side.shown() == {"f": "7"}
+
+
+def test_a_record_of_another_table_is_put_away_and_opens_no_gap(caplog: pytest.LogCaptureFixture) -> None:
+    """The lake lacks nothing by it."""
+    side = LakeSide()
+    foreign = {**record(2, "b"), "eventSourceARN": f"{TABLE_ARN}s/stream/{LABEL}"}
+    report = side.replicator().process(event_of(record(1, "a"), foreign, record(3, "c")))
+    assert report.failed_from is None
+    assert report.outcomes["quarantined"] == 1, "the alarm counts it"
+    assert side.shown() == {"a": "1", "c": "3"}
+    ((name, document),) = side.place.documents.items()
+    assert name.startswith(f"orders/foreign/{LABEL}/2-")
+    assert document["record"] == foreign
+    assert f"{TABLE_ARN}s" in document["reason"]
+    assert not side.gaps.details
+    assert "was put into quarantine" in caplog.text
+
+
+FOREIGN_EVENTS: dict[str, tuple[Any, str]] = {
+    "a list": ([record(1)], "EventBridge Pipes"),
+    "nothing": (None, "no JSON object"),
+    "a text": ("Records", "no JSON object"),
+    "empty": ({}, "without Records"),
+    "no list of records": ({"Records": {"0": record(1)}}, "without Records"),
+    "EventBridge": ({"detail-type": "x", "source": "aws.s3", "detail": {}}, "from EventBridge"),
+    "API Gateway": ({"requestContext": {}, "body": "{}"}, "from API Gateway"),
+    "CloudWatch Logs": ({"awslogs": {"data": ""}}, "from CloudWatch Logs"),
+    "Kinesis": (event_of({"eventSource": "aws:kinesis", "kinesis": {"data": "e30="}}), "'aws:kinesis'"),
+    "SQS": (event_of({"eventSource": "aws:sqs", "body": "{}", "messageId": "1"}), "'aws:sqs'"),
+    "S3": (event_of({"eventSource": "aws:s3", "s3": {}}), "'aws:s3'"),
+    "SNS": (event_of({"EventSource": "aws:sns", "Sns": {"Message": "{}"}}), "'aws:sns'"),
+    "Kafka": ({"eventSource": "aws:kafka", "records": {}}, "from Kafka"),
+    "a mixture": (event_of(record(1), {**record(2), "eventSource": "aws:kinesis"}), "'aws:kinesis'"),
+    "a source of another form": (event_of({**record(1), "eventSource": ["x"]}), "of another form"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN_EVENTS)
+def test_an_event_of_something_else_is_refused_and_says_of_what(name: str) -> None:
+    """It fails, so that its sender keeps it; nothing of it is applied, kept, or taken for a gap."""
+    event, what = FOREIGN_EVENTS[name]
+    side = LakeSide()
+    with pytest.raises(ForeignEventError, match="remove the other trigger") as raised:
+        side.replicator().process(event)
+    assert what in str(raised.value)
+    assert not side.place.documents
+    assert not side.gaps.details
+    assert not side.shown()
+
+
+@pytest.mark.parametrize("nothing", [None, "text", 7, [], [1], {}, {"dynamodb": None}, {"dynamodb": []}])
+def test_what_is_no_record_at_all_is_put_away_and_the_rest_goes_on(nothing: Any) -> None:
+    side = LakeSide()
+    report = side.replicator().process({"Records": [record(1, "a"), nothing, record(2, "b")]})
+    assert report.failed_from is None
+    assert report.outcomes["quarantined"] == 1
+    assert side.shown() == {"a": "1", "b": "2"}
+    (document,) = side.place.documents.values()
+    assert document["record"] == nothing
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"eventSourceARN": f"{TABLE_ARN}/stream/../../../../2026T"},
+        {"eventSourceARN": f"{TABLE_ARN}/stream/.."},
+        {"eventSourceARN": "../../x/stream/../../etc"},
+        {"eventSourceARN": f"{TABLE_ARN}/stream/" + "x" * 5000},
+        {"dynamodb": {"SequenceNumber": "../../../x"}},
+        {"dynamodb": {"SequenceNumber": "\u0667"}},
+        {"eventID": "../../../x"},
+        {"eventName": "\ud800"},
+    ],
+    ids=str,
+)
+def test_a_record_cannot_choose_where_it_is_kept(tmp_path: Path, hostile: dict[str, Any]) -> None:
+    folder = tmp_path / "a" / "b" / "c" / "quarantine"
+    side = LakeSide()
+    replicator = Replicator(
+        side.applier(),
+        side.policy,
+        Quarantine(DirectoryPlace(folder), "orders"),
+        side.observer(),
+        side.gaps,
+        side.clock.now_ms,
+        origin=ORIGIN,
+    )
+    spoilt = {**record(7), "eventName": "?", **hostile}
+    assert replicator.process(event_of(spoilt)).outcomes["quarantined"] == 1
+    (kept,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert kept.is_relative_to(folder / "orders")
+    assert json.loads(kept.read_bytes())["record"] == spoilt
 
 
 def test_a_lake_that_refuses_every_write_is_no_failure_of_records() -> None:
@@ -227,7 +345,7 @@ def test_a_folder_keeps_a_record_whole_and_a_second_time_the_same(tmp_path: Path
     quarantine = Quarantine(DirectoryPlace(tmp_path / "q"), "orders")
     for reason in ("first", "second"):
         quarantine.keep_record(f"{LABEL}/7", record(7), reason, 1000)
-    (document,) = (tmp_path / "q").rglob("7.json")
+    (document,) = (tmp_path / "q").rglob("7-*.json")
     assert json.loads(document.read_text()) == {
         "format": 1, "pipeline": "orders", "reason": "second", "at": 1000, "record": record(7),
     }  # fmt: skip

@@ -25,7 +25,7 @@ from ingest.handler import Replicator
 from ingest.lakewriter import LakeWriter, PlainWriter, direct_writer
 from ingest.wire import from_boto3, to_boto3
 from lake.contract.rows import MAX_ITEM_BYTES, lake_row, source_item
-from tests.ingest.building import LABEL, LAKE, NOW_MS, LakeSide, event_of, put_change, record
+from tests.ingest.building import LAKE, NOW_MS, ORIGIN, LakeSide, event_of, put_change, record
 from tests.ingest_speed.clients import client_of
 from tests.ingest_speed.endpoint import Endpoint, answer, refused_with
 from tests.stubs.dynamodb import item_bytes
@@ -52,7 +52,13 @@ class Lake:
         )
         side = self.side
         self.replicator = Replicator(
-            applier, side.policy, side.quarantine(), side.observer(), side.gaps, side.clock.now_ms
+            applier,
+            side.policy,
+            side.quarantine(),
+            side.observer(),
+            side.gaps,
+            side.clock.now_ms,
+            origin=ORIGIN,
         )
 
     def _play(self, connection: Any, request: Any) -> bool:
@@ -225,7 +231,7 @@ def test_one_byte_more_goes_to_quarantine_whole(lake: Lake, more: int) -> None:
     report = lake.replicator.process(event_of(record(7, "a", NewImage=large), record(8, "b")), within())
     assert report.failed_from is None
     assert report.outcomes["quarantined"] == 1
-    document = lake.side.place.documents[f"orders/{LABEL}/7"]
+    document = lake.side.kept(7)
     assert document["record"]["dynamodb"]["NewImage"] == large
     assert "400 KB" in document["reason"]
     assert set(lake.side.shown()) == {"b"}
@@ -252,7 +258,7 @@ def test_what_no_row_can_hold_goes_to_quarantine_whole(lake: Lake, spoilt: Item)
     report = lake.replicator.process(event_of(record(1, "a", NewImage=image), record(2, "b")), within())
     assert report.failed_from is None
     assert report.outcomes["quarantined"] == 1
-    assert lake.side.place.documents[f"orders/{LABEL}/1"]["record"]["dynamodb"]["NewImage"] == image
+    assert lake.side.kept(1)["record"]["dynamodb"]["NewImage"] == image
     assert set(lake.side.shown()) == {"b"}
 
 

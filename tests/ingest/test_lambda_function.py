@@ -34,7 +34,7 @@ from ingest.mapping import Effect, MappingFault
 from ingest.measures import STOPPED_MS, behind_ms, heartbeat_values
 from ingest.quarantine import S3Place, SqsPlace
 from ingest.sessions import client_config
-from tests.ingest.building import ARN, LAKE, NOW_MS, LakeSide, event_of, item, record
+from tests.ingest.building import ARN, LAKE, NOW_MS, ORIGIN, LakeSide, event_of, item, record
 from tests.ingest_speed.endpoint import Endpoint
 from tests.waiting import PATIENCE_S
 
@@ -216,7 +216,9 @@ def over_http(
         random=Random(1),
         writer=direct_writer(client),
     )
-    return Replicator(applier, side.policy, side.quarantine(), side.observer(), side.gaps, side.clock.now_ms)
+    return Replicator(
+        applier, side.policy, side.quarantine(), side.observer(), side.gaps, side.clock.now_ms, origin=ORIGIN
+    )
 
 
 def test_a_lake_that_does_not_answer_leaves_time_to_report(side: LakeSide, endpoint: Endpoint) -> None:

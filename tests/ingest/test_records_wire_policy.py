@@ -12,12 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.errors import MalformedRecordError, PolicyError
+from ingest.errors import ForeignRecordError, MalformedRecordError, PolicyError
 from ingest.policy import Policy, Segments
-from ingest.records import change_of, lambda_event, last_change_per_key, sequence_number
+from ingest.records import Origin, change_of, lambda_event, last_change_per_key, sequence_number
 from ingest.wire import from_boto3, to_boto3
 from lake.contract.versions import streamed
-from tests.ingest.building import ARN, LABEL, NOW_MS, delete_change, item, put_change, record
+from tests.ingest.building import (
+    ARN,
+    LABEL,
+    NOW_MS,
+    ORIGIN,
+    TABLE_ARN,
+    delete_change,
+    item,
+    put_change,
+    record,
+)
 
 KEY = b"0123456789abcdef"
 
@@ -30,39 +40,118 @@ def without(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def test_a_record_is_a_change() -> None:
-    change = change_of(record(7, "a"), Policy())
+    change = change_of(record(7, "a"), Policy(), ORIGIN)
     assert change == put_change("a", 7)
     assert change.version == streamed(LABEL, "7")
 
 
 @pytest.mark.parametrize("event", ["INSERT", "MODIFY"])
 def test_inserts_and_modifications_alike_carry_the_image(event: str) -> None:
-    assert change_of(record(7, event=event), Policy()).image == item("a", 7)
+    assert change_of(record(7, event=event), Policy(), ORIGIN).image == item("a", 7)
 
 
 def test_a_removal_is_a_delete_even_if_it_brings_an_image() -> None:
     removal = record(7, event="REMOVE", NewImage=item("a", 6), OldImage=item("a", 5))
-    assert change_of(removal, Policy()) == delete_change("a", 7)
+    assert change_of(removal, Policy(), ORIGIN) == delete_change("a", 7)
+
+
+TTL = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
+DELETED_S = NOW_MS // 1000 - 1
+
+
+@pytest.mark.parametrize("replicated_ttl", [None, "", "expires"])
+@pytest.mark.parametrize("expires", [{"N": "1"}, {"N": "9999999999"}, {"S": "1"}, None])
+def test_a_deletion_by_time_to_live_in_this_region_says_so(replicated_ttl: str | None, expires: Any) -> None:
+    old = item("a", 6, **({"expires": expires} if expires else {}))
+    removal = {**record(7, event="REMOVE", OldImage=old), "userIdentity": TTL}
+    assert change_of(removal, Policy(), Origin(TABLE_ARN, replicated_ttl)).deleted_by == "ttl"
 
 
 @pytest.mark.parametrize(
-    ("identity", "who"),
+    ("replicated_ttl", "old", "who"),
     [
-        ({"type": "Service", "principalId": "dynamodb.amazonaws.com"}, "ttl"),
-        ({"type": "Service", "principalId": "replication.dynamodb.amazonaws.com"}, "user"),
-        (None, "user"),
+        ("", item("a", 6, expires={"N": "1"}), "user"),
+        ("", None, "user"),
+        (None, item("a", 6), "unknown"),
+        (None, None, "unknown"),
+        ("expires", None, "unknown"),
+        ("expires", item("a", 6), "user"),
+        ("expires", item("a", 6, expires={"S": "1"}), "user"),
+        ("expires", item("a", 6, expires={"N": str(DELETED_S - 3600)}), "unknown"),
+        ("expires", item("a", 6, expires={"N": str(DELETED_S)}), "unknown"),
+        ("expires", item("a", 6, expires={"N": str(DELETED_S + 30)}), "unknown"),
+        ("expires", item("a", 6, expires={"N": str(DELETED_S + 3600)}), "user"),
+        ("expires", item("a", 6, expires={"N": "1.5E3"}), "unknown"),
     ],
 )
-def test_who_deleted(identity: Any, who: str) -> None:
+def test_a_deletion_without_identity_is_a_user_s_only_where_that_is_certain(
+    replicated_ttl: str | None, old: Any, who: str
+) -> None:
+    """A replica of a global table gets another Region's deletions by time-to-live without `userIdentity`."""
+    removal = record(7, event="REMOVE", **({"OldImage": old} if old else {}))
+    assert change_of(removal, Policy(), Origin(TABLE_ARN, replicated_ttl)).deleted_by == who
+
+
+@pytest.mark.parametrize("principal", ["replication.dynamodb.amazonaws.com", "", None])
+def test_a_deletion_by_another_service_is_nobody_s_that_is_known(principal: Any) -> None:
+    identity = {"type": "Service", "principalId": principal}
     removal = {**record(7, event="REMOVE"), "userIdentity": identity}
-    assert change_of(removal, Policy()).deleted_by == who
+    assert change_of(removal, Policy(), ORIGIN).deleted_by == "unknown"
+
+
+@pytest.mark.parametrize(
+    "created",
+    [
+        (NOW_MS - 1000) // 1000,
+        (NOW_MS - 1000) / 1000,
+        NOW_MS - 1000,
+        float(NOW_MS - 1000),
+        (NOW_MS - 1000) * 1000,
+        str((NOW_MS - 1000) // 1000),
+    ],
+)
+def test_the_time_of_a_change_is_the_same_in_every_unit(created: Any) -> None:
+    assert (
+        change_of(record(7, ApproximateCreationDateTime=created), Policy(), ORIGIN).source_at == NOW_MS - 1000
+    )
+
+
+@pytest.mark.parametrize(
+    "created", [-1, 1e17, 1e30, float("inf"), float("nan"), "1e999", [], {"N": "1"}, 10**400]
+)
+def test_what_is_no_time_of_a_change_is_refused(created: Any) -> None:
+    with pytest.raises(MalformedRecordError, match="is not a time"):
+        change_of(record(7, ApproximateCreationDateTime=created), Policy(), ORIGIN)
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        "arn:aws:dynamodb:eu-west-1:111111111111:table/parcels",
+        "arn:aws:dynamodb:eu-west-1:222222222222:table/orders",
+        "arn:aws:dynamodb:eu-west-2:111111111111:table/orders",
+        "arn:aws-cn:dynamodb:eu-west-1:111111111111:table/orders",
+        "arn:aws:dynamodb:eu-west-1:111111111111:table/orders2",
+        "arn:aws:dynamodb:eu-west-1:111111111111:table/Orders",
+    ],
+)
+def test_a_record_of_another_table_is_refused(arn: str) -> None:
+    with pytest.raises(ForeignRecordError, match="is of the table"):
+        change_of({**record(7), "eventSourceARN": f"{arn}/stream/{LABEL}"}, Policy(), ORIGIN)
+
+
+def test_a_record_of_the_table_s_next_stream_is_taken() -> None:
+    """The stream gets another label when it is switched off and on."""
+    later = "2026-12-01T00:00:00.000"
+    change = change_of({**record(7), "eventSourceARN": f"{TABLE_ARN}/stream/{later}"}, Policy(), ORIGIN)
+    assert change.version == streamed(later, "7")
 
 
 def test_the_image_is_a_better_witness_of_the_key_than_the_keys_are() -> None:
     twice = {"pk": {"B": base64.b64encode(b"eA==").decode()}}
     once = {"pk": {"B": "eA=="}}
-    assert change_of(record(7, Keys=twice, NewImage=once), Policy()).key == once
-    assert change_of(record(7, event="REMOVE", Keys=twice, OldImage=once), Policy()).key == once
+    assert change_of(record(7, Keys=twice, NewImage=once), Policy(), ORIGIN).key == once
+    assert change_of(record(7, event="REMOVE", Keys=twice, OldImage=once), Policy(), ORIGIN).key == once
 
 
 MALFORMED: dict[str, tuple[Any, str]] = {
@@ -74,7 +163,7 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     "another event name": ({**record(7), "eventName": "DELETE"}, "'DELETE' is none of"),
     "no stream": (without(record(7), "eventSourceARN"), "lacks its form"),
     "no stream's ARN": ({**record(7), "eventSourceARN": "arn:aws:kinesis:x"}, "not the ARN"),
-    "a stream without a time": ({**record(7), "eventSourceARN": "a/stream/x"}, "ISO timestamp"),
+    "a stream without a time": ({**record(7), "eventSourceARN": f"{TABLE_ARN}/stream/x"}, "ISO timestamp"),
     "no sequence number": ({**record(7), "dynamodb": without(record(7)["dynamodb"], "SequenceNumber")}, "no sequence"),
     "a sequence number of text": (record(7, SequenceNumber="x"), "not a number"),
     "a sequence number of 41 digits": (record(7, SequenceNumber="1" * 41), "more than 40"),
@@ -83,7 +172,11 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     "no image": (record(7, NewImage=None), "NEW_IMAGE"),
     "an image without its key": (record(7, NewImage={"n": {"N": "1"}}), "lacks a key"),
     "an image of text": (record(7, NewImage="x"), "lacks its form"),
-    "a time of text": (record(7, ApproximateCreationDateTime="now"), "lacks its form"),
+    "a time of text": (record(7, ApproximateCreationDateTime="now"), "not a time"),
+    "a key without a type": (record(7, Keys={"pk": {}}, NewImage={"pk": {}}), "lacks its form"),
+    "a key of two types": (record(7, event="REMOVE", Keys={"pk": {"S": "a", "N": "1"}}), "lacks its form"),
+    "a key of no key's type": (record(7, event="REMOVE", Keys={"pk": {"BOOL": True}}), "a key attribute"),
+    "a key that is no text": (record(7, event="REMOVE", Keys={"pk": {"N": 7}}), "a key attribute"),
     "a reserved name": (record(7, NewImage=item("a", 1, _lake_x={"S": ""})), "'_lake_x' begins with"),
     "a reserved key": (record(7, event="REMOVE", Keys={"_lake_k": {"S": ""}}), "'_lake_k' begins with"),
 }  # fmt: skip
@@ -93,20 +186,20 @@ MALFORMED: dict[str, tuple[Any, str]] = {
 def test_what_can_never_apply_says_why(name: str) -> None:
     wrong, why = MALFORMED[name]
     with pytest.raises(MalformedRecordError, match=why):
-        change_of(wrong, Policy())
+        change_of(wrong, Policy(), ORIGIN)
 
 
 def test_a_reason_never_holds_a_value() -> None:
     secret = record(7, NewImage=item("a", 1, _lake_x={"S": "4111-1111"}))
     with pytest.raises(MalformedRecordError) as raised:
-        change_of(secret, Policy())
+        change_of(secret, Policy(), ORIGIN)
     assert "4111" not in str(raised.value)
 
 
 def test_a_record_without_a_number_cannot_be_named() -> None:
     for wrong in ({}, {"dynamodb": None}, "x"):
         with pytest.raises(MalformedRecordError):
-            sequence_number(wrong)  # type: ignore[arg-type]
+            sequence_number(wrong)
 
 
 def test_the_last_change_of_a_key_stays_whatever_the_order() -> None:
@@ -130,7 +223,7 @@ def test_keys_that_look_alike_are_two_keys() -> None:
         {"pk": {"S": "2"}, "sk": {"S": "1"}},
     ]
     records = [record(n, Keys=key, NewImage=key) for n, key in enumerate(keys, 1)]
-    assert len(last_change_per_key(change_of(each, Policy()) for each in records)) == 4
+    assert len(last_change_per_key(change_of(each, Policy(), ORIGIN) for each in records)) == 4
 
 
 def test_the_api_s_records_become_what_lambda_delivers() -> None:
@@ -141,12 +234,14 @@ def test_the_api_s_records_become_what_lambda_delivers() -> None:
         "SequenceNumber": "7",
     }
     identity = {"Type": "Service", "PrincipalId": "dynamodb.amazonaws.com"}
-    given_by_api = {"eventName": "INSERT", "dynamodb": body, "userIdentity": identity}
+    given_by_api = {"eventName": "INSERT", "dynamodb": body}
     (delivered,) = lambda_event([given_by_api], ARN)["Records"]
-    change = change_of(delivered, Policy())
+    change = change_of(delivered, Policy(), ORIGIN)
     assert change.image == {"pk": {"S": "a"}, "raw": {"B": "/w=="}}
     assert change.source_at == NOW_MS - 1000
-    assert change.deleted_by == "ttl"
+    removal = {"eventName": "REMOVE", "dynamodb": body, "userIdentity": identity}
+    (delivered,) = lambda_event([removal], ARN)["Records"]
+    assert change_of(delivered, Policy(), ORIGIN).deleted_by == "ttl"
     assert body["NewImage"]["raw"] == {"B": b"\xff"}, "what was given stays as it was"
 
 
@@ -260,12 +355,12 @@ def test_a_hash_without_a_sound_secret_is_refused(key: bytes | None, why: str) -
 
 def test_the_key_in_the_image_and_the_key_alone_are_hashed_alike() -> None:
     policy = Policy({"pk": "hash"}, key_attributes=["pk"], hash_key=KEY)
-    put = change_of(record(1, "a"), policy)
-    removal = change_of(record(2, "a", "REMOVE"), policy)
+    put = change_of(record(1, "a"), policy, ORIGIN)
+    removal = change_of(record(2, "a", "REMOVE"), policy, ORIGIN)
     assert put.image is not None
     assert put.key == removal.key == {"pk": put.image["pk"]}
     assert put.key != {"pk": {"S": "a"}}
-    assert len(last_change_per_key([put, removal, change_of(record(3, "b"), policy)])) == 2
+    assert len(last_change_per_key([put, removal, change_of(record(3, "b"), policy, ORIGIN)])) == 2
 
 
 def test_a_segment_s_hash_is_that_of_the_text_alone() -> None:

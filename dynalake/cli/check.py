@@ -62,6 +62,14 @@ def parity(
             help="Compare a snapshot, too, with the lake table that it was made from.", metavar="FILE"
         ),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="Compare a file that `dynalake export` wrote (Parquet, CSV, Arrow, .hyper, .tdsx) with the --snapshot "
+            "that it was written from. Reads no table and needs no account.",
+            metavar="FILE",
+        ),
+    ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what differs, and compare again.")] = False,
     out: Annotated[
         Path | None,
@@ -89,14 +97,17 @@ def parity(
     from dynalake.jobs.parity import Scope
 
     screen = Screen(as_json=as_json)
+    report = out or Path(f"{name}.parity.jsonl")
+    if export is not None:
+        if sample or since or source_export or lake_export or repair or spark_sql:
+            raise UserError(
+                "--export compares a file with the snapshot that it was written from, and with nothing else",
+                remedy="give --snapshot FILE --export FILE",
+            )
+        _compare_export(screen, name, snapshot, export, report)
+        return
     pipeline = open_set_up(name, config)
-    if snapshot and lake_export:
-        raise UserError(
-            "--snapshot is compared with the live lake table, and --lake-export takes that table's place: give one of "
-            "them"
-        )
-    if snapshot and snapshot.suffix != ".duckdb":
-        raise UserError(f"{snapshot} is no snapshot: its name must end in .duckdb")
+    _check_snapshot(snapshot, lake_export)
     if spark_sql:
         _print_spark_sql(screen, pipeline, source_export, lake_export)
         return
@@ -120,7 +131,6 @@ def parity(
     if dry_run:
         screen.answer({"pipeline": name, "estimate": dataclasses.asdict(cost)})
         return
-    report = out or Path(f"{name}.parity.jsonl")
     before = result = _compare_into(report, screen, pipeline, scope)
     mended = None
     if repair and result.differences and result.differences[0].where == "lake":  # the lake's come first
@@ -151,6 +161,69 @@ def parity(
     if not result.exact:
         _say_what_to_do(screen, name, report, result, health.state)
         raise typer.Exit(1)
+
+
+def _check_snapshot(snapshot: Path | None, lake_export: str | None) -> None:
+    if snapshot and lake_export:
+        raise UserError(
+            "--snapshot is compared with the live lake table, and --lake-export takes that table's place",
+            remedy="give one of them",
+        )
+    if snapshot and snapshot.suffix != ".duckdb":
+        raise UserError(
+            f"{snapshot} is no snapshot: its name must end in .duckdb",
+            remedy="compare an exported file with its snapshot by --snapshot FILE.duckdb --export FILE",
+        )
+
+
+def _compare_export(screen: Screen, name: str, snapshot: Path | None, export: Path, report: Path) -> None:
+    """Compare an exported file with its snapshot, and end with 1 where they differ."""
+    from expectations.exported import compare_export
+
+    if snapshot is None:
+        raise UserError(
+            f"{export} is compared with the snapshot that it was written from",
+            remedy="name it with --snapshot FILE",
+        )
+    with screen.waiting(f"comparing {export} with {snapshot}"), _replacing(report) as file:
+        result = compare_export(
+            snapshot,
+            name,
+            export,
+            on_difference=lambda found: print(json.dumps({**_as_line(found), "where": "export"}), file=file),
+        )
+    screen.answer(
+        {
+            "pipeline": name,
+            "snapshot": str(snapshot),
+            "export": str(export),
+            "snapshot_rows": result.source_rows,
+            "export_rows": result.lake_rows,
+            "parity": {"missing": result.missing, "extra": result.extra, "different": result.different},
+            "duplicate": result.duplicate,
+            "problems": list(result.problems),
+            "differences": str(report),
+        }
+    )
+    counts = {
+        "snapshot rows": result.source_rows,
+        "export rows": result.lake_rows,
+        "missing": result.missing,
+        "extra": result.extra,
+        "different": result.different,
+        "duplicate": result.duplicate,
+    }
+    screen.table(list(counts), [list(counts.values())])
+    if result.exact:
+        screen.say(f"{export} holds what {snapshot} holds")
+        return
+    _show_differences(screen, result, "export")
+    screen.say(f"every difference is in {report}")
+    screen.say(
+        f"write the file anew with: dynalake export {name} --lake {snapshot} --out {export}. If the snapshot was "
+        "refreshed since the file was written, they need not agree"
+    )
+    raise typer.Exit(1)
 
 
 def _say_what_to_do(screen: Screen, name: str, report: Path, result: ParityResult, state: State) -> None:
@@ -267,23 +340,27 @@ def _show(screen: Screen, result: ParityResult) -> None:
         also = "" if result.copy_rows is None else ", and the snapshot is the lake as of its moment"
         screen.say(f"source and lake are the same{also}")
         return
+    screen.say(f"{result.ratio:.6%} of the rows do not agree")
+    _show_differences(screen, result)
+
+
+def _show_differences(screen: Screen, result: ParityResult, copy: str = WHERE["copy"]) -> None:
+    """What does not add up, and the first rows that differ."""
     for problem in result.problems:
         screen.say(problem)
-    if not result.wrong:
-        return
-    screen.say(f"{result.ratio:.6%} of the rows do not agree")
-    screen.table(
-        ["reason", "key", "attributes", "where"],
-        [
+    if result.differences:
+        screen.table(
+            ["reason", "key", "attributes", "where"],
             [
-                each.reason,
-                json.dumps(each.key, ensure_ascii=False),
-                ", ".join(each.attributes),
-                WHERE[each.where],
-            ]
-            for each in result.differences[:SAMPLE]
-        ],
-    )
+                [
+                    each.reason,
+                    json.dumps(each.key, ensure_ascii=False),
+                    ", ".join(each.attributes),
+                    copy if each.where == "copy" else WHERE[each.where],
+                ]
+                for each in result.differences[:SAMPLE]
+            ],
+        )
 
 
 def _as_line(difference: Difference) -> dict[str, Any]:

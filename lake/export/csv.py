@@ -21,21 +21,22 @@ _FORMULA_STARTS: Final = "=+@\t\r\n＝＋－＠-"
 _GUARDED: Final = re.compile(f"'*[{_FORMULA_STARTS}]")
 
 
-def original(cell: str) -> str:
+def original(shown: str) -> str:
     """The text that a cell of a text column held before it was made safe."""
-    return cell[1:] if cell.startswith("'") and _GUARDED.match(cell) else cell
+    return shown[1:] if shown.startswith("'") and _GUARDED.match(shown) else shown
 
 
 def write(lake: Lake, table: str, part: Path, layout: Layout) -> None:
     """Writes the table to the file `part`."""
     columns = lake.columns(table)
-    query = flat_select(columns, table, _cell, _header, flatten=layout.flatten)
+    query = flat_select(columns, table, cell, header, flatten=layout.flatten)
     terms = order(columns, layout.sort_by)
     ordered = f"{query} ORDER BY {', '.join(terms)}" if terms else query
     lake.sql(f"COPY ({ordered}) TO {literal(str(part))} (FORMAT csv, HEADER, COMPRESSION none)")
 
 
-def _cell(kind: Type, value: str) -> str:
+def cell(kind: Type, value: str) -> str:
+    """The SQL of a cell, from a value's type and its SQL; text and base64 are made safe for spreadsheets."""
     match kind:
         case Text():
             starts = f"regexp_matches({value}, {literal(f'^{_GUARDED.pattern}')})"
@@ -49,5 +50,6 @@ def _cell(kind: Type, value: str) -> str:
             return value
 
 
-def _header(name: str) -> str:
+def header(name: str) -> str:
+    """A column's header, made safe for spreadsheets."""
     return "'" + name if _GUARDED.match(name) else name

@@ -37,6 +37,7 @@ from ingest.lakewriter import LakeWriter, PlainWriter
 from ingest.pressure import UNREACHABLE, is_back_pressure
 from lake.contract.rows import TOMBSTONE_LIFE_S, VERSION, Change, lake_row
 from lake.contract.versions import ABSENT
+from lake.errors import aws_error
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -205,7 +206,7 @@ class Applier:
             if refusal:
                 return Outcome.REFUSED, refusal
             self._refusing.set()
-            raise LakeUnavailableError(_explain(error, self._table)) from error
+            raise _explained(error, self._table) from error
         return Outcome.APPLIED, ""
 
     def _put(self, change: Change) -> None:
@@ -260,16 +261,23 @@ def _refusal_of_this_item(error: ClientError) -> str | None:
     return "DynamoDB refuses the item as invalid (ValidationException)"
 
 
-def _explain(error: ClientError, table: str) -> str:
+def _explained(error: ClientError, table: str) -> LakeUnavailableError:
     code = error.response["Error"]["Code"]
     match code:
         case "ResourceNotFoundException":
-            return f"the lake table {table!r} does not exist: run `dynalake setup`"
-        case "AccessDeniedException" | "UnrecognizedClientException" | "ExpiredTokenException":
-            return f"the lake account refuses writes to {table!r} ({code}): check the role and its ExternalId"
-        case "ValidationException":
-            return (
-                f"the lake table {table!r} has another key schema than the source table: "
-                "give the pipeline a lake table of its own (lake.table)"
+            return LakeUnavailableError(
+                f"the lake table {table!r} does not exist", remedy="run `dynalake setup`"
             )
-    return f"the lake table {table!r} refuses writes ({code})"
+        case "AccessDeniedException" | "UnrecognizedClientException" | "ExpiredTokenException":
+            return LakeUnavailableError(
+                f"the lake account refuses writes to {table!r} ({code})",
+                remedy="check the role and its ExternalId",
+            )
+        case "ValidationException":
+            return LakeUnavailableError(
+                f"the lake table {table!r} has another key schema than the source table",
+                remedy="give the pipeline a lake table of its own (lake.table)",
+            )
+    return LakeUnavailableError(
+        f"the lake table {table!r} refuses writes ({code})", remedy=aws_error(error, side="lake").remedy
+    )

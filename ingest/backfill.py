@@ -208,7 +208,7 @@ class Backfill:
                     self._put_away(source, result.reason, totals)
                 case Outcome.FAILED:
                     raise BackfillError(
-                        f"a row could not be written: {result.reason}; run the backfill again"
+                        f"a row could not be written: {result.reason}", remedy="run the backfill again"
                     )
         self._observer.note(written)
         totals["read"] += len(page.items)

@@ -63,7 +63,8 @@ def refuse_another_table(export: Export, table_arn: str, table_id: str) -> None:
     if table_id and export.table_id and export.table_id != table_id:
         raise BackfillError(
             f"the export is of an earlier table of the same name (its id was {export.table_id}, that of the source "
-            f"table is {table_id}): export again"
+            f"table is {table_id})",
+            remedy="export again",
         )
 
 
@@ -80,19 +81,23 @@ def refuse_unfit(export: Export, noted_at: int, gaps: Sequence[Gap], now_ms: int
         BackfillError: it could.
     """
     if export.kind != "full":
-        raise BackfillError("the export is incremental: it cannot fill a table")
+        raise BackfillError(
+            "the export is incremental, and only a full one can fill a table", remedy="export again in full"
+        )
     taken = _moment(export.shows_ms)
     if export.shows_ms < noted_at:
         raise BackfillError(
-            f"the export shows the table as of {taken}, and the stream is read since {_moment(noted_at)}: what was "
-            "deleted between would come back; export again, or use --source scan"
+            f"the export shows the table as of {taken}, and the stream is read since {_moment(noted_at)}, so "
+            "what was deleted between would come back",
+            remedy="export again, or use --source scan",
         )
     refuse_expired(export, now_ms)
     for gap in gaps:
         if gap.kind != "not backfilled" and gap.last_found_at > export.shows_ms:
             raise BackfillError(
                 f"the export shows the table as of {taken}, and the lake may have missed deletions since "
-                f"({gap.detail}): they would come back; export again, or use --source scan"
+                f"({gap.detail}), which would bring rows back",
+                remedy="export again, or use --source scan",
             )
 
 
@@ -105,8 +110,8 @@ def refuse_expired(export: Export, now_ms: int) -> None:
     if now_ms - export.shows_ms >= TOMBSTONE_LIFE_S * 1000:
         raise BackfillError(
             f"the export shows the table as of {_moment(export.shows_ms)}, and tombstones live for "
-            f"{TOMBSTONE_LIFE_S // 86_400} days: what was deleted since could come back; export again, or use "
-            "--source scan"
+            f"{TOMBSTONE_LIFE_S // 86_400} days, so rows deleted since could come back",
+            remedy="export again, or use --source scan",
         )
 
 
@@ -144,7 +149,7 @@ class ExportScan:
                         images = []
                 yield self._page(number, images, None)
             except ContractError as error:
-                raise BackfillError(str(error)) from error
+                raise BackfillError(error.message, remedy=error.remedy) from error
 
     def _page(self, file: int, images: list[dict[str, Any]], last: Mapping[str, Any] | None) -> Page:
         refuse_expired(self._export, self._now_ms())
@@ -207,7 +212,7 @@ class ExportedChanges:
             LakeUnavailableError: the lake refuses every write.
         """
         if self._export.kind != "incremental":
-            raise BackfillError("the export is full: it is for a backfill")
+            raise BackfillError("the export is full", remedy="use it with `dynalake backfill`")
         done = set() if restart else self._done()
         resumed = bool(done)
         if not resumed:
@@ -229,7 +234,7 @@ class ExportedChanges:
                         counts[mended.outcome] = counts.get(mended.outcome, 0) + 1
                     on_progress(report())
             except ContractError as error:
-                raise BackfillError(str(error)) from error
+                raise BackfillError(error.message, remedy=error.remedy) from error
             self._checkpoints.put(f"{_CHANGES}/{number:08d}", {"export": {"S": self._export.arn}})
             done.add(number)
             on_progress(report())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ingest.errors import PolicyError
+from lake.errors import aws_error
 
 if TYPE_CHECKING:
     from types_boto3_secretsmanager import SecretsManagerClient
@@ -40,11 +41,16 @@ def hash_key_from(
         try:
             secret = secrets().get_secret_value(SecretId=name)
         except ClientError as error:
-            code = error.response["Error"]["Code"]
-            raise PolicyError(f"the hash key's secret {name} cannot be read ({code})") from None
+            raise _unreadable(name, error.response["Error"]["Code"], error) from None
         except BotoCoreError as error:
-            raise PolicyError(
-                f"the hash key's secret {name} cannot be read ({type(error).__name__})"
-            ) from None
+            raise _unreadable(name, type(error).__name__, error) from None
         return secret["SecretString"].encode() if "SecretString" in secret else secret["SecretBinary"]
-    raise PolicyError(f"hash_key is {reference!r}: it must be env:NAME or secretsmanager:ARN")
+    raise PolicyError(
+        f"hash_key is {reference!r}, which names no key", remedy="write env:NAME or secretsmanager:ARN"
+    )
+
+
+def _unreadable(name: str, why: str, error: Exception) -> PolicyError:
+    return PolicyError(
+        f"the hash key's secret {name} cannot be read ({why})", remedy=aws_error(error, side="source").remedy
+    )

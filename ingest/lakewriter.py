@@ -97,7 +97,10 @@ def writer_for(dynamodb: DynamoDBClient, environment: Mapping[str, str]) -> Lake
     """
     wanted = environment.get(WRITER_VARIABLE) or "direct"
     if wanted not in ("direct", "plain"):
-        raise IngestError(f"{WRITER_VARIABLE} is {wanted!r}: it may be 'direct' or 'plain'")
+        raise IngestError(
+            f"{WRITER_VARIABLE} is {wanted!r}, which is no kind of writer",
+            remedy="set it to 'direct' or 'plain'",
+        )
     if wanted == "plain":
         return PlainWriter(dynamodb)
     try:

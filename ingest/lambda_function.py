@@ -211,8 +211,8 @@ def _quarantine_place(address: str, source: boto3.Session, config: Config) -> Pl
         return SqsPlace(source.client("sqs", config=config), url, prefix)
     if not address.startswith("s3://"):
         raise QuarantineError(
-            f"DYNALAKE_QUARANTINE is {address!r}: a function keeps no folder; name s3://bucket/prefix or "
-            "sqs:<queue URL>"
+            f"DYNALAKE_QUARANTINE is {address!r}, and a function keeps no folder",
+            remedy="name s3://bucket/prefix or sqs:<queue URL>",
         )
     return S3Place(source.client("s3", config=config), *bucket_of(address))
 

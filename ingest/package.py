@@ -111,7 +111,7 @@ def _lock(root: Path) -> Path:
 def _install(lock: Path, target: Path) -> None:
     """Install what the lock file pins, and nothing else: no dependency of it is looked for, nothing is built."""
     if not lock.is_file():
-        raise PackageError(f"{lock} is missing: build the zip in a clone of the repository")
+        raise PackageError(f"{lock} is missing", remedy="build the zip in a clone of the repository")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     options = [
         "--no-deps",
@@ -186,8 +186,8 @@ def _check_imports(sources: dict[Path, bytes], bundled: set[str]) -> None:
         missing = {name.split(".")[0] for name in _imported(text)} - at_hand
         if missing:
             raise PackageError(
-                f"{path.name} imports {', '.join(sorted(missing))}, which neither the zip nor the runtime has: "
-                "add it to the lambda group in pyproject.toml, then run scripts/lock"
+                f"{path.name} imports {', '.join(sorted(missing))}, which neither the zip nor the runtime has",
+                remedy="add it to the lambda group in pyproject.toml, then run scripts/lock",
             )
 
 

@@ -93,9 +93,14 @@ class Policy:
             self._rules.append((attribute, self._along(steps, self._change(action))))
         if any("hash" in (each.actions if isinstance(each, Segments) else {each}) for each in given.values()):
             if hash_key is None:
-                raise PolicyError("the policy hashes a value, but there is no key: set DYNALAKE_HASH_KEY")
+                raise PolicyError(
+                    "the policy hashes a value, but there is no key", remedy="set DYNALAKE_HASH_KEY"
+                )
             if len(hash_key) < MIN_KEY_BYTES:
-                raise PolicyError(f"the hash key has {len(hash_key)} bytes; {MIN_KEY_BYTES} is the least")
+                raise PolicyError(
+                    f"the hash key has {len(hash_key)} bytes, fewer than {MIN_KEY_BYTES}",
+                    remedy="use a longer key, such as the output of `openssl rand -hex 32`",
+                )
 
     def apply(self, item: Mapping[str, Value]) -> dict[str, Any]:
         """The item, or the key, as the lake may see it. The item itself stays as it is."""
@@ -190,8 +195,8 @@ def parse_path(path: str) -> list[str]:
         step = _STEP.match(path, position)
         if step is None or (path[position] == "." and not steps) or (step["each"] and not steps):
             raise PolicyError(
-                f"the policy's path {path!r} cannot be read at character {position + 1}: write name, "
-                "name.member or name[].member, with a backslash before a dot that belongs to a name"
+                f"the policy's path {path!r} cannot be read at character {position + 1}",
+                remedy="write name, name.member or name[].member, with a backslash before a dot that belongs to a name",
             )
         steps.append(step["each"] or step["name"])
         position = step.end()
@@ -204,8 +209,8 @@ def _check_key_action(attribute: str, action: Action | Segments) -> None:
     lost = action.actions & {"mask"} if isinstance(action, Segments) else {action} - {"hash"}
     if lost:
         raise PolicyError(
-            f"the policy would {lost.pop()} {attribute!r}, a key attribute: keys can be kept or hashed, or rows "
-            "would become one"
+            f"the policy would {lost.pop()} {attribute!r}, a key attribute, so distinct rows would become one",
+            remedy="keep or hash key attributes",
         )
 
 

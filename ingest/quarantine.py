@@ -134,8 +134,8 @@ class SqsPlace:
         size = len(body.encode()) + len("name") + len("String") + len(full_name.encode())
         if size > MAX_MESSAGE_BYTES:
             raise QuarantineError(
-                f"a record needs {size:,} bytes, and SQS takes {MAX_MESSAGE_BYTES:,} at most: name a bucket or a "
-                f"folder as the quarantine instead of the queue {self._url}; until then the record's shard waits"
+                f"a record needs {size:,} bytes, and SQS takes {MAX_MESSAGE_BYTES:,} at most; the record's shard waits",
+                remedy=f"name a bucket or a folder as the quarantine instead of the queue {self._url}",
             )
         try:
             self._sqs.send_message(
@@ -145,8 +145,8 @@ class SqsPlace:
             )
         except (ClientError, BotoCoreError) as error:
             raise QuarantineError(
-                f"the queue {self._url} did not take a record of {size:,} bytes: {_said(error)}; if it is larger "
-                "than the queue's MaximumMessageSize, raise that or name a bucket instead"
+                f"the queue {self._url} did not take a record of {size:,} bytes: {_said(error)}",
+                remedy="if that is more than its MaximumMessageSize, raise that limit, or name a bucket instead",
             ) from error
 
 
@@ -160,7 +160,9 @@ def place_of(address: str, s3: S3Client, sqs: SQSClient | None = None) -> Place:
         return S3Place(s3, *bucket_of(address))
     if address.startswith(_SCHEME):
         if sqs is None:
-            raise QuarantineError(f"{address}: a queue cannot be used here; name a bucket or a folder")
+            raise QuarantineError(
+                f"a queue such as {address} cannot be used here", remedy="name a bucket or a folder"
+            )
         return SqsPlace(sqs, *queue_of(address))
     return DirectoryPlace(Path(address))
 
@@ -185,9 +187,11 @@ def queue_of(address: str) -> tuple[str, str]:
     """
     found = re.fullmatch(r"sqs:(https?://[^/]+/[^/]+/[^/]+)/?(.*)", address)
     if found is None:
-        raise QuarantineError(f"{address!r} is not sqs:https://<host>/<account>/<queue>")
+        raise QuarantineError(
+            f"{address!r} names no queue", remedy="write sqs:https://<host>/<account>/<queue>"
+        )
     if found[1].endswith(".fifo"):
-        raise QuarantineError(f"{address!r} is a FIFO queue: name a standard queue")
+        raise QuarantineError(f"{address!r} is a FIFO queue", remedy="name a standard queue")
     return found[1], found[2]
 
 

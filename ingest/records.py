@@ -122,7 +122,7 @@ def change_of(record: Any, policy: Policy, origin: Origin) -> Change:
     except IngestError:
         raise
     except ContractError as error:
-        raise MalformedRecordError(str(error)) from None
+        raise MalformedRecordError(error.message, remedy=error.remedy) from None
     except Exception as error:  # whatever a record may hold: it must not stop the records beside it
         raise MalformedRecordError(f"the record lacks its form: {type(error).__name__}") from None
 
@@ -185,8 +185,8 @@ def refuse_reserved(item: Mapping[str, Any]) -> None:
     name = reserved_attribute(item)
     if name is not None:
         raise MalformedRecordError(
-            f"the attribute {name!r} begins with {RESERVED_PREFIX!r}, which is reserved for dynalake: "
-            "rename it in the source, then redrive"
+            f"the attribute {name!r} begins with {RESERVED_PREFIX!r}, which is reserved for dynalake",
+            remedy="rename it in the source, then redrive",
         )
 
 

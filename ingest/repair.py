@@ -29,7 +29,7 @@ from ingest.records import refuse_reserved
 from ingest.wire import from_boto3, to_boto3
 from lake.contract.rows import Change, is_tombstone, source_item, version_of
 from lake.contract.versions import ABSENT, Version, is_newer, read_over
-from lake.errors import ContractError
+from lake.errors import ContractError, aws_error
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -245,7 +245,9 @@ class Repair:
             said = error.response["Error"].get("Message", "").lower()
             if code == "ValidationException" and _OTHER_KEY_SCHEMA not in said:
                 raise MalformedRecordError("DynamoDB refuses the key as invalid") from error
-            raise SourceError(f"the table {table!r} cannot be read ({code})") from error
+            raise SourceError(
+                f"the table {table!r} cannot be read ({code})", remedy=aws_error(error).remedy
+            ) from error
         return from_boto3(item) if item is not None else None
 
 

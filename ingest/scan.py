@@ -12,6 +12,7 @@ from ingest.capacity import CapacityLimit
 from ingest.errors import SourceError
 from ingest.wire import from_boto3, to_boto3
 from lake.contract.segments import THREADS, take_turns
+from lake.errors import aws_error
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -94,7 +95,9 @@ class Scan:
             answer = self._dynamodb.scan(**request)
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            raise SourceError(f"the table {self._table!r} cannot be scanned ({code})") from error
+            raise SourceError(
+                f"the table {self._table!r} cannot be scanned ({code})", remedy=aws_error(error).remedy
+            ) from error
         units = answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0)
         if self._limit:
             self._limit.spend(units)

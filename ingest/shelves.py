@@ -103,7 +103,9 @@ def shelf_of(address: str, s3: S3Client, sqs: SQSClient | None = None) -> Shelf:
         return S3Shelf(s3, *bucket_of(address))
     if is_queue(address):
         if sqs is None:
-            raise QuarantineError(f"{address}: a queue cannot be used here; name a bucket or a folder")
+            raise QuarantineError(
+                f"a queue such as {address} cannot be used here", remedy="name a bucket or a folder"
+            )
         return QueueShelf(sqs, queue_of(address)[0])
     return FolderShelf(Path(address))
 

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from ingest.errors import SourceError
 from lake.contract.rows import RESERVED_PREFIX
 from lake.contract.versions import table_of_stream
+from lake.errors import aws_error
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -80,24 +81,26 @@ def describe_source(dynamodb: DynamoDBClient, table: str) -> SourceTable:
         code = error.response["Error"]["Code"]
         if code == "ResourceNotFoundException":
             raise SourceError(
-                f"the source table {table!r} does not exist in {dynamodb.meta.region_name}: check source.table, "
-                "source.account and source.region"
+                f"the source table {table!r} does not exist in {dynamodb.meta.region_name}",
+                remedy="check source.table, source.account and source.region",
             ) from error
         raise SourceError(
-            f"the source table {table!r} cannot be described ({code}): check the credentials of the source side"
+            f"the source table {table!r} cannot be described ({code})",
+            remedy=aws_error(error, side="source").remedy,
         ) from error
     stream: Mapping[str, Any] = description.get("StreamSpecification") or {}
     arn = description.get("LatestStreamArn")
     if not stream.get("StreamEnabled") or not arn:
         raise SourceError(
-            f"the stream of {table!r} is off: switch it on with `aws dynamodb update-table --table-name {table} "
-            "--stream-specification StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES`"
+            f"the stream of {table!r} is off",
+            remedy=f"switch it on with `aws dynamodb update-table --table-name {table} "
+            "--stream-specification StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES`",
         )
     view_type = stream.get("StreamViewType")
     if view_type not in VIEW_TYPES:
         raise SourceError(
-            f"the stream of {table!r} carries {view_type}, not the new images: its view type must be "
-            f"{' or '.join(VIEW_TYPES)}. Switch the stream off and on again with that view type"
+            f"the stream of {table!r} carries {view_type}, not the new images",
+            remedy=f"switch the stream off, and on again with the view type {' or '.join(VIEW_TYPES)}",
         )
     types = {
         attribute["AttributeName"]: attribute["AttributeType"]

@@ -52,8 +52,8 @@ def _stand_by(lease: Lease, stop: threading.Event, may_wait: bool) -> bool:
         if lease.is_worked_by_another:
             if not may_wait:
                 raise WorkerBusyError(
-                    f"another worker ({lease.other}) reads this pipeline's stream: leave it to that one, or stop "
-                    "it first"
+                    f"another worker ({lease.other}) reads this pipeline's stream",
+                    remedy="leave it to that one, or stop it first",
                 )
             if not told:
                 log.warning("standing by: %s reads the stream", lease.other)

@@ -32,7 +32,7 @@ def load() -> Any:
         if missing.name and missing.name.partition(".")[0] != "great_expectations":
             raise
         raise CheckError(
-            "the checks need Great Expectations: install it with `pip install 'dynalake[checks]'`"
+            "the checks need Great Expectations", remedy="run `pip install 'dynalake[checks]'`"
         ) from None
     finally:
         if spark is None:

@@ -40,7 +40,9 @@ def parity_sql(source: str, lake: str, key: Sequence[str]) -> tuple[str, ...]:
         ParityError: a key attribute's name cannot stand in Spark's SQL.
     """
     if any(set(name) & set("'\\`\"") for name in key):
-        raise ParityError("a key attribute has a quote or a backslash in its name: compare on one machine")
+        raise ParityError(
+            "a key attribute has a quote or a backslash in its name", remedy="compare on one machine"
+        )
     return (
         *_side("source", source, key, metadata=False),
         *_side("lake", lake, key, metadata=True),

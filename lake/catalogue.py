@@ -36,6 +36,7 @@ def schema_history(dynamodb: DynamoDBClient, catalogue_table: str, lake_table: s
     except ClientError as error:
         code = error.response["Error"]["Code"]
         raise LakeTableError(
-            f"the schema catalogue {catalogue_table!r} cannot be read ({code}): run `dynalake setup` first"
+            f"the schema catalogue {catalogue_table!r} cannot be read ({code})",
+            remedy="run `dynalake setup` first",
         ) from error
     return sorted(observations, key=lambda seen: (seen.first_seen, seen.attribute, seen.kind))

@@ -53,7 +53,7 @@ def convert(old: Type, new: Type, value: str, depth: int = 0) -> str:
             )
             return f"CASE WHEN {value} IS NOT NULL THEN struct_pack({packed}) END"
     raise SnapshotError(
-        f"a column of type {duckdb_type(old)} cannot become {duckdb_type(new)}: make a new snapshot"
+        f"a column of type {duckdb_type(old)} cannot become {duckdb_type(new)}", remedy="make a new snapshot"
     )
 
 

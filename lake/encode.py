@@ -73,7 +73,7 @@ def stored_columns(schema: Any) -> tuple[Column, ...]:
     stored = (schema.metadata or {}).get(METADATA_KEY)
     if stored is None:
         raise SnapshotError(
-            "the file does not tell which attributes its columns hold: export it with dynalake"
+            "the file does not tell which attributes its columns hold", remedy="export it with dynalake"
         )
     return columns_from_json(stored.decode())
 

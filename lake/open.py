@@ -267,7 +267,7 @@ class Lake:
         try:
             import polars as pl
         except ImportError as error:
-            raise SnapshotError("Polars is not installed: pip install polars") from error
+            raise SnapshotError("Polars is not installed", remedy="run `pip install polars`") from error
         return pl.from_arrow(self.table(name))
 
     def freshness(self, table: str) -> Freshness:
@@ -400,7 +400,7 @@ def open_lake(path: str | Path) -> Lake:
     """
     file = Path(path)
     if not file.exists():
-        raise SnapshotError(f"there is no snapshot {file}: make one with `dynalake snapshot`")
+        raise SnapshotError(f"there is no snapshot {file}", remedy="make one with `dynalake snapshot`")
     if not file.is_file():
         raise SnapshotError(f"{file} is not a file, so it is no snapshot")
     return Lake(file)

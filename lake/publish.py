@@ -126,7 +126,7 @@ class _Turn:
     def begin(self, out: Path, place: Replacement) -> None:
         """Makes the file to work on."""
         if not out.exists():
-            raise SnapshotError(f"there is no snapshot {out}: make one with `dynalake snapshot`")
+            raise SnapshotError(f"there is no snapshot {out}", remedy="make one with `dynalake snapshot`")
         self._published = _stamp(out)
         self._lacking = self._take_spare(place)
         self.copied = self._lacking is None
@@ -191,7 +191,7 @@ class _Turn:
     def finish(self, out: Path, place: Replacement) -> None:
         """Publishes the file, and keeps what was published until now as the spare."""
         if not out.exists() or _stamp(out) != self._published:
-            raise SnapshotError(f"{out} was changed by somebody else meanwhile: it is left alone, run again")
+            raise SnapshotError(f"{out} was changed by another writer meanwhile", remedy="run it again")
         following = self._prepare_spare(out, place)
         publish(out, place)
         spare = spare_of(out)

@@ -125,10 +125,11 @@ def apply_changes(
     except (DecodeError, duckdb.InvalidInputException, duckdb.ConversionException) as error:
         raise decode_error(error, {f"the changes of {table}": (changes, WRAPPERS)}) from error
     except ContractError as error:
-        raise SnapshotError(str(error)) from error
+        raise SnapshotError(error.message, remedy=error.remedy) from error
     except (duckdb.Error, OSError) as error:
         raise SnapshotError(
-            f"the snapshot of {table} cannot be refreshed, make a new one with `dynalake snapshot`: {error}"
+            f"the snapshot of {table} cannot be refreshed: {error}",
+            remedy="make a new one with `dynalake snapshot`",
         ) from error
 
 
@@ -144,7 +145,9 @@ class _Refresh:
             "SELECT key, row_count, tombstones FROM _lake.tables WHERE table_name = ?", [table]
         ).fetchall()
         if not found:
-            raise SnapshotError(f"the snapshot has no table {table!r}: make it with `dynalake snapshot`")
+            raise SnapshotError(
+                f"the snapshot has no table {table!r}", remedy="make it with `dynalake snapshot`"
+            )
         ((key, self._rows, self._tombstones),) = found
         self._key: tuple[str, ...] = tuple(key)
         self._held, self._counts = self._columns()
@@ -409,8 +412,8 @@ class _Refresh:
         (rows,) = self._one(f"SELECT count(*) FROM {self._name}")
         if rows != self._rows + more:
             raise SnapshotError(
-                f"the snapshot of {self._table} does not add up ({rows} rows, {self._rows + more} expected): "
-                "make a new one with `dynalake snapshot`"
+                f"the snapshot of {self._table} does not add up ({rows} rows, {self._rows + more} expected)",
+                remedy="make a new one with `dynalake snapshot`",
             )
         con.execute(
             """UPDATE _lake.tables SET row_count = $2, tombstones = $3, started_at = $4, ended_at = $5,

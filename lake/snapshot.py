@@ -165,7 +165,9 @@ def build_snapshot(
     began = time.monotonic()
     identifier(table)
     if table.casefold() in _RESERVED:
-        raise SnapshotError(f"a table of a snapshot cannot be called {table!r}: give it another name there")
+        raise SnapshotError(
+            f"a table of a snapshot cannot be called {table!r}", remedy="give it another name there"
+        )
     made_by = ""
 
     def told() -> SnapshotAbout:
@@ -251,7 +253,7 @@ class _Build:
                 raise DecodeError(f"{self._rows_source}: {error}") from error
             raise decode_error(error, {self._changes_source: (self._changes, WRAPPERS)}) from error
         except ContractError as error:
-            raise SnapshotError(str(error)) from error
+            raise SnapshotError(error.message, remedy=error.remedy) from error
         except (duckdb.Error, OSError) as error:
             raise SnapshotError(f"the snapshot of {self._table} cannot be built: {error}") from error
 
@@ -264,8 +266,8 @@ class _Build:
         ).fetchall()
         if clash:
             raise SnapshotError(
-                f"the snapshot has a table {clash[0][0]!r}, and DuckDB ignores case: give {self._table!r} "
-                "another name there, or another file"
+                f"the snapshot has a table {clash[0][0]!r}, and DuckDB ignores case",
+                remedy=f"give {self._table!r} another name there, or another file",
             )
 
     def _begin(self) -> None:

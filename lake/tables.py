@@ -138,15 +138,16 @@ def lake_stream(dynamodb: DynamoDBClient, name: str) -> str:
     except ClientError as error:
         if error.response["Error"]["Code"] == "ResourceNotFoundException":
             raise LakeTableError(
-                f"the lake table {name!r} does not exist: run `dynalake setup` first"
+                f"the lake table {name!r} does not exist", remedy="run `dynalake setup` first"
             ) from error
         raise _explained(error, f"the table {name!r} cannot be described") from error
     arn = description.get("LatestStreamArn")
     if not arn or not description.get("StreamSpecification", {}).get("StreamEnabled"):
         raise LakeTableError(
-            f"the lake table {name!r} has no stream, which snapshots need: switch it on with `aws dynamodb "
+            f"the lake table {name!r} has no stream, which snapshots need",
+            remedy=f"switch it on with `aws dynamodb "
             f"update-table --table-name {name} "
-            "--stream-specification StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES`"
+            "--stream-specification StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES`",
         )
     return arn
 
@@ -168,7 +169,9 @@ def _ensure_table(dynamodb: DynamoDBClient, name: str, key: TableKey, more: Mapp
     except ClientError as error:
         raise _explained(error, f"the table {name!r} cannot be made") from error
     except WaiterError as error:
-        raise LakeTableError(f"the table {name!r} did not become active: run the set-up again") from error
+        raise LakeTableError(
+            f"the table {name!r} did not become active", remedy="run `dynalake setup` again"
+        ) from error
     return Step(f"table {name}", "made")
 
 
@@ -180,8 +183,9 @@ def _check_key(name: str, description: Mapping[str, Any], key: TableKey) -> None
     found = tuple((part["AttributeName"], types[part["AttributeName"]]) for part in parts)
     if found != key.attributes:
         raise LakeTableError(
-            f"the table {name!r} is there with the key {_words(found)}, but {_words(key.attributes)} is needed: "
-            "it belongs to something else; choose another name (lake.table or lake.prefix)"
+            f"the table {name!r} is there with the key {_words(found)}, but {_words(key.attributes)} is needed; it "
+            "belongs to something else",
+            remedy="choose another name (lake.table or lake.prefix)",
         )
 
 
@@ -192,8 +196,9 @@ def _ensure_time_to_live(dynamodb: DynamoDBClient, name: str) -> Step:
         if found.get("TimeToLiveStatus") in ("ENABLED", "ENABLING"):
             if found.get("AttributeName") != EXPIRES:
                 raise LakeTableError(
-                    f"the lake table {name!r} expires rows by {found.get('AttributeName')!r}: it must be {EXPIRES!r}, "
-                    "or rows would vanish that the source still has"
+                    f"the lake table {name!r} expires rows by {found.get('AttributeName')!r}, so it would lose rows "
+                    "that the source still has",
+                    remedy=f"switch its time-to-live to the attribute {EXPIRES!r}",
                 )
             return Step(what, "there")
         dynamodb.update_time_to_live(

@@ -263,7 +263,10 @@ def type_from_json(stored: Any) -> Type:
         case {"struct": list(fields)}:
             return Struct(tuple((str(name), type_from_json(field)) for name, field in fields))
         case _:
-            raise SnapshotError(f"no column type is called {stored!r}: was it written by a newer dynalake?")
+            raise SnapshotError(
+                f"no column type is called {stored!r}",
+                remedy="update dynalake, as a newer release may have written it",
+            )
 
 
 def columns_to_json(columns: Sequence[Column]) -> str:

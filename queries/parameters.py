@@ -71,13 +71,13 @@ def declared(declaration: str) -> Parameter:
     found = _DECLARATION.fullmatch(declaration.strip())
     if found is None:
         raise ParameterError(
-            f"cannot read the parameter {declaration!r}: write `name type = default  what it means`"
+            f"cannot read the parameter {declaration!r}", remedy="write `name type = default  what it means`"
         )
     kind = found["type"]
     if kind not in get_args(ParameterType):
         raise ParameterError(
-            f"the parameter {found['name']!r} has the unknown type {kind!r}: "
-            f"known are {', '.join(get_args(ParameterType))}"
+            f"the parameter {found['name']!r} has the unknown type {kind!r}",
+            remedy=f"use one of {', '.join(get_args(ParameterType))}",
         )
     parameter = Parameter(found["name"], kind, None, found["what"] or "")  # type: ignore[arg-type]
     default = found["default"]

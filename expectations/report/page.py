@@ -69,7 +69,9 @@ def render(subjects: Sequence[Subject], now_ms: int) -> str:
         import jinja2
         import matplotlib as mpl  # noqa: F401 the charts need it
     except ImportError:
-        raise CheckError("the report needs more packages: pip install 'dynalake[checks]'") from None
+        raise CheckError(
+            "the report needs more packages", remedy="run `pip install 'dynalake[checks]'`"
+        ) from None
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -185,7 +185,7 @@ def read_data(files: Files, export: Export, file: DataFile) -> bytes:
             continue
         _check_data(file, content)
         return content
-    raise ContractError(f"the export's data file {file.key} is missing: was the whole export copied?")
+    raise ContractError(f"the export's data file {file.key} is missing", remedy="copy the whole export")
 
 
 def lines_of(export: Export, file: DataFile, content: bytes) -> Iterator[Line]:
@@ -228,10 +228,11 @@ def _find_summary(files: Files, where: str) -> str:
     place = where or "the place that was named"
     if found:
         names = ", ".join(key.removesuffix(f"/{SUMMARY}") for key in found)
-        raise ContractError(f"{place} holds {len(found)} exports, name one of them: {names}")
+        raise ContractError(f"{place} holds {len(found)} exports", remedy=f"name one of them: {names}")
     if any(key.endswith(("_started", FILES)) for key in files.below(folder)):
         raise ContractError(
-            f"the export in {place} is not complete: its {SUMMARY} is missing; wait until its status is COMPLETED"
+            f"the export in {place} is not complete: its {SUMMARY} is missing",
+            remedy="wait until its status is COMPLETED",
         )
     raise ContractError(f"there is no export in {place}: no {SUMMARY}")
 
@@ -246,7 +247,7 @@ def _is_summary(key: str, folder: str) -> bool:
 def _export(files: Files, summary: Mapping[str, Any], folder: str) -> Export:
     format_ = summary["outputFormat"]
     if format_ != "DYNAMODB_JSON":
-        raise ContractError(f"the export's format is {format_}: export again with DYNAMODB_JSON")
+        raise ContractError(f"the export's format is {format_}", remedy="export again with DYNAMODB_JSON")
     incremental = summary.get("exportType") == "INCREMENTAL_EXPORT" or "exportFromTime" in summary
     listed = tuple(
         DataFile(
@@ -295,10 +296,11 @@ def _check_data(file: DataFile, content: bytes) -> None:
     elif file.etag and "-" not in file.etag:
         right = file.etag == digest.hexdigest()
     else:
-        raise ContractError(f"the export's manifest has no checksum for {file.key}: export again")
+        raise ContractError(f"the export's manifest has no checksum for {file.key}", remedy="export again")
     if not right:
         raise ContractError(
-            f"the export's data file {file.key} does not agree with its checksum: copy or export it again"
+            f"the export's data file {file.key} does not agree with its checksum",
+            remedy="copy or export it again",
         )
 
 
@@ -315,7 +317,7 @@ def _checked(files: Files, key: str) -> bytes:
             continue
         if said and said != md5_of(content):
             raise ContractError(
-                f"the export's manifest {key} does not agree with its checksum: copy it again"
+                f"the export's manifest {key} does not agree with its checksum", remedy="copy it again"
             )
     return content
 

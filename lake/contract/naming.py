@@ -46,10 +46,10 @@ def checkpoint_table_name(prefix: str = DEFAULT_PREFIX) -> str:
 
 def _checked(name: str) -> str:
     if not _ALLOWED.fullmatch(name):
-        raise ContractError(f"{name!r} is no DynamoDB table name: it may hold a-z A-Z 0-9 _ . and - only")
+        raise ContractError(f"{name!r} is no DynamoDB table name", remedy="use only a-z A-Z 0-9 _ . and -")
     if not MIN_LENGTH <= len(name) <= MAX_LENGTH:
         raise ContractError(
-            f"{name!r} has {len(name)} characters; a DynamoDB table name has {MIN_LENGTH} to {MAX_LENGTH}: "
-            "give the lake table a shorter name (lake.table) or a shorter prefix (lake.prefix)"
+            f"{name!r} has {len(name)} characters, and a DynamoDB table name has {MIN_LENGTH} to {MAX_LENGTH}",
+            remedy="give the lake table a shorter name (lake.table) or a shorter prefix (lake.prefix)",
         )
     return name

@@ -36,7 +36,7 @@ def format_of(out: Path) -> Format:
             found: Format = each
             return found
     raise ExportError(
-        f"{out} does not say the format: let it end in .{', .'.join(get_args(Format))}, or name it"
+        f"{out} does not say the format", remedy=f"let it end in .{', .'.join(get_args(Format))}, or name it"
     )
 
 
@@ -176,6 +176,10 @@ def _check_incremental(format_: Format, layout: Layout, out: Path | str) -> None
             f"{format_} can only be written in full: what is incremental is hyper and tdsx, for Tableau"
         )
     if str(out).startswith("s3://"):
-        raise ExportError("an extract in S3 can only be written in full: keep it here, and copy it there")
+        raise ExportError(
+            "an extract in S3 can only be written in full", remedy="keep it here, and copy it there"
+        )
     if layout.sort_by:
-        raise ExportError("an extract that is brought up to date has no order: leave the sorting out")
+        raise ExportError(
+            "an extract that is brought up to date has no order", remedy="leave the sorting out"
+        )

@@ -47,14 +47,17 @@ def partitions(columns: Sequence[Column], asked: Sequence[str]) -> list[tuple[st
             found.append((name.strip(), f"({expression})"))
         else:
             raise ExportError(
-                f"there is no column {each!r} to partition by; give one of {_some(known)}, or NAME=EXPRESSION"
+                f"there is no column {each!r} to partition by",
+                remedy=f"give one of {_some(known)}, or NAME=EXPRESSION",
             )
     folded = [name.casefold() for name, _ in found]
     computed = [name for name, expression in found if expression != identifier(name)]
     taken = {name.casefold() for name in known}
     for name in computed:
         if name.casefold() in taken:
-            raise ExportError(f"there is a column {name!r} already: call the partition something else")
+            raise ExportError(
+                f"there is a column {name!r} already", remedy="call the partition something else"
+            )
     if len(set(folded)) < len(folded):
         raise ExportError(f"a partition is named twice in {', '.join(asked)}")
     return found

@@ -45,7 +45,9 @@ def write(lake: Lake, table: str, part: Path, layout: Layout, run: str) -> None:
     columns = lake.columns(table)
     if layout.partition_by:
         if not part.is_dir():
-            raise ExportError("a partitioned export is a folder: do not let its name end in .parquet")
+            raise ExportError(
+                "a partitioned export is a folder", remedy="do not let its name end in .parquet"
+            )
         _write_partitions(lake, table, part, layout, run)
         return
     terms = order(columns, layout.sort_by)
@@ -124,7 +126,8 @@ def _check_values(lake: Lake, table: str, keys: Sequence[tuple[str, str]]) -> No
     if count[0] > MAX_PARTITIONS:
         raise ExportError(
             f"{', '.join(name for name, _ in keys)} would make {count[0]:,} folders, and {MAX_PARTITIONS:,} is the "
-            "most: partition by something coarser, such as month=left(day, 7)"
+            "most",
+            remedy="partition by something coarser, such as month=left(day, 7)",
         )
     for name, expression in keys:
         (found,) = lake.sql(
@@ -136,8 +139,8 @@ def _check_values(lake: Lake, table: str, keys: Sequence[tuple[str, str]]) -> No
             raise ExportError(f"the partition {name!r} is {kind}: only plain values can name a folder")
         if empty:
             raise ExportError(
-                f"the partition {name!r} is an empty text in {empty:,} rows, which Hive cannot tell from NULL: "
-                f"partition by an expression, such as {name}_or_none=coalesce(nullif({name}, ''), 'none')"
+                f"the partition {name!r} is an empty text in {empty:,} rows, which Hive cannot tell from NULL",
+                remedy=f"partition by an expression, such as {name}_or_none=coalesce(nullif({name}, ''), 'none')",
             )
 
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lake.errors import ExportError
+from lake.errors import ExportError, aws_error
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -99,7 +99,7 @@ def s3_target(uri: str, s3: S3Client, *, directory: bool, on_progress: Progress)
             yield part
             upload.send(part)
     except (ClientError, BotoCoreError) as error:
-        raise ExportError(_explained(uri, bucket, error)) from error
+        raise _explained(uri, bucket, error) from error
 
 
 def files_of(part: Path) -> list[Path]:
@@ -109,7 +109,7 @@ def files_of(part: Path) -> list[Path]:
 
 def _check(out: Path) -> None:
     if not out.parent.is_dir():
-        raise ExportError(f"{out.parent} is not a directory: make it, or give another path")
+        raise ExportError(f"{out.parent} is not a directory", remedy="make it, or give another path")
     if not os.access(out.parent, os.W_OK):
         raise ExportError(f"{out.parent} cannot be written")
 
@@ -117,16 +117,19 @@ def _check(out: Path) -> None:
 def _check_replaceable(out: Path, directory: bool) -> None:
     if not directory:
         if out.is_dir():
-            raise ExportError(f"{out} is a directory: give the path of a file")
+            raise ExportError(f"{out} is a directory", remedy="give the path of a file")
         return
     if not out.exists():
         return
     if not out.is_dir():
-        raise ExportError(f"{out} is a file: let it end in .parquet, or give the path of a directory")
+        raise ExportError(
+            f"{out} is a file", remedy="let it end in .parquet, or give the path of a directory"
+        )
     strange = next((file for file in files_of(out) if file.suffix != ".parquet"), None)
     if strange is not None:
         raise ExportError(
-            f"{out} holds {strange.relative_to(out)}, which no export wrote: give a directory of its own"
+            f"{out} holds {strange.relative_to(out)}, which no export wrote",
+            remedy="give a directory of its own",
         )
 
 
@@ -177,7 +180,7 @@ def _remove(part: Path) -> None:
 def _bucket_and_key(uri: str, *, directory: bool) -> tuple[str, str]:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not bucket or not key.strip("/"):
-        raise ExportError(f"{uri} names no place in a bucket: give s3://bucket/some/path")
+        raise ExportError(f"{uri} names no place in a bucket", remedy="give s3://bucket/some/path")
     return bucket, f"{key.strip('/')}/" if directory else key
 
 
@@ -208,7 +211,8 @@ class _Upload:
             if strange is not None:
                 raise ExportError(
                     f"s3://{self._bucket}/{self._key} holds {strange.removeprefix(self._key)}, which no export "
-                    "wrote: give a folder of its own"
+                    "wrote",
+                    remedy="give a folder of its own",
                 )
         # Not everybody may list uploads; then a lifecycle rule must see to it.
         with suppress(ClientError):
@@ -296,16 +300,18 @@ class _Upload:
                 )
 
 
-def _explained(uri: str, bucket: str, error: Exception) -> str:
+def _explained(uri: str, bucket: str, error: ClientError | BotoCoreError) -> ExportError:
     if isinstance(error, ClientError):
         details: Any = error.response["Error"]
         match details["Code"]:
             case "404" | "NoSuchBucket":
-                return f"the bucket {bucket!r} does not exist: make it, or give another"
-            case "403" | "AccessDenied":
-                return (
-                    f"{uri} may not be written with the lake side's credentials: they need s3:ListBucket, "
-                    "s3:PutObject, s3:AbortMultipartUpload and s3:DeleteObject there"
+                return ExportError(
+                    f"the bucket {bucket!r} does not exist", remedy="create it, or give another"
                 )
-        return f"{uri} cannot be written ({details['Code']}): {details.get('Message', '')}"
-    return f"{uri} cannot be written: {error}"
+            case "403" | "AccessDenied":
+                return ExportError(
+                    f"{uri} may not be written with the lake side's credentials",
+                    remedy="allow them s3:ListBucket, s3:PutObject, s3:AbortMultipartUpload and s3:DeleteObject there",
+                )
+    shown = aws_error(error, side="lake")
+    return ExportError(f"{uri} cannot be written ({shown.message})", remedy=shown.remedy)

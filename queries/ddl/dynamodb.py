@@ -250,7 +250,9 @@ def _connection(lake_table: str, region: str, read_percent: float, endpoint: str
     if not _REGION.fullmatch(region):
         raise DdlError(f"{region!r} is no AWS region")
     if not 0.1 <= read_percent <= 1.5:
-        raise DdlError(f"the read percent is {read_percent}: it must be 0.1 to 1.5")
+        raise DdlError(
+            f"the read percent {read_percent} is out of range", remedy="give a number from 0.1 to 1.5"
+        )
     connection = {
         "dynamodb.table.name": lake_table,
         "dynamodb.region": region,
@@ -258,7 +260,7 @@ def _connection(lake_table: str, region: str, read_percent: float, endpoint: str
     }
     if endpoint is not None:
         if has_control_character(endpoint) or not re.match(r"https?://\S+$", endpoint):
-            raise DdlError(f"{endpoint!r} is no endpoint: it must be an http or https URL")
+            raise DdlError(f"{endpoint!r} is not an endpoint", remedy="give an http or https URL")
         connection["dynamodb.endpoint"] = endpoint
     return connection
 

@@ -115,7 +115,8 @@ class SavedState:
             found = document["dynalake_ddl"]
             if found != _FORMAT:
                 raise DdlError(
-                    f"{origin} has the format {found}, and this dynalake reads {_FORMAT}: update it"
+                    f"{origin} has the format {found}, and this dynalake reads {_FORMAT}",
+                    remedy="update dynalake",
                 )
             table = document["table"]
             return cls(None if table is None else _table_state(table), document["views"])

@@ -60,8 +60,8 @@ def object_name(name: str, what: str) -> str:
     """
     if not _NAME.fullmatch(name) or len(name) > MAX_COLUMN_NAME:
         raise DdlError(
-            f"{name!r} is no name for a Hive {what}: it may hold a-z A-Z 0-9 and _ only, "
-            f"{MAX_COLUMN_NAME} characters at most"
+            f"{name!r} is no name for a Hive {what}",
+            remedy=f"use only a-z A-Z 0-9 and _, and {MAX_COLUMN_NAME} characters at most",
         )
     return quoted(name.lower())
 

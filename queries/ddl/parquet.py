@@ -124,7 +124,7 @@ def parquet_table(
     """
     qualified(database, table)
     if not _LOCATION.fullmatch(location):
-        raise DdlError(f"{location!r} is no location: it must be a URI such as s3://bucket/folder/")
+        raise DdlError(f"{location!r} is not a location", remedy="give a URI such as s3://bucket/folder/")
     if not schema.names:
         raise DdlError("the Parquet schema has no column")
     partition_columns = partitions.columns if partitions else ()
@@ -217,7 +217,9 @@ def _readable_by_name(names: list[str], flavour: Flavour) -> bool:
     lowered = {name.lower() for name in names}
     if flavour == "spark":
         if len(lowered) < len(names):
-            raise DdlError("two columns differ only in case, which Spark cannot tell apart: export it anew")
+            raise DdlError(
+                "two columns differ only in case, which Spark cannot tell apart", remedy="export it again"
+            )
         if any(has_control_character(name) or not name for name in names):
             raise DdlError("a column's name is empty or holds a control character, which Spark does not take")
         return True
@@ -245,7 +247,8 @@ def _struct(kind: pa.DataType, column: str) -> str:
     if len({tame(name) for name in names}) != len(names) or not all(_FIELD.fullmatch(n) for n in names):
         raise DdlError(
             f"the column {column!r} holds a struct with the fields {names}: Hive takes only names of "
-            "letters, digits and underscores that differ in more than case; export it as text or as a map"
+            "letters, digits and underscores that differ in more than case",
+            remedy="export it as text or as a map",
         )
     return "struct<" + ",".join(f"{quoted(f.name.lower())}:{hive_type(f.type, column)}" for f in fields) + ">"
 

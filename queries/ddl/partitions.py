@@ -50,7 +50,9 @@ def partitions_of(
     kinds = {each: {seen.kind for seen in observations if seen.attribute == each} for each in names}
     columns = tuple((name, _type([row[at] for row in values], kinds[name])) for at, name in enumerate(names))
     if explicit and any(_NULL in row for row in values):
-        raise DdlError(f"a partition is {_NULL}, which cannot be named: let MSCK REPAIR TABLE find it")
+        raise DdlError(
+            f"a partition is {_NULL}, which cannot be named", remedy="let MSCK REPAIR TABLE find it"
+        )
     return Partitions(columns, tuple(values) if explicit else None)
 
 

@@ -30,7 +30,8 @@ def apply(
     if session.is_spark and any("\nSTORED BY " in statement for statement in statements):
         raise EngineError(
             f"{session.settings.address} is Spark's Thrift server, which has no STORED BY: a table over DynamoDB "
-            "needs EMR's Hive; here use --engine spark or parquet"
+            "needs EMR's Hive",
+            remedy="use --engine spark or parquet",
         )
     for done, statement in enumerate(statements):
         head = headline(statement)
@@ -39,8 +40,10 @@ def apply(
             session.execute(statement)
         except EngineError as error:
             raise EngineError(
-                f"statement {done + 1} of {len(statements)}, {head}, failed: {error}; "
-                + (f"the {done} before it have run" if done else "none has run")
+                f"statement {done + 1} of {len(statements)}, {head}, failed "
+                + (f"(the {done} before it have run)" if done else "(none has run)")
+                + f": {error.message}",
+                remedy=error.remedy,
             ) from error
     return len(statements)
 

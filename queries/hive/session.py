@@ -267,8 +267,9 @@ class HiveSession:
             raise EngineError(f"{self.settings.address} says: {said(error)}") from error
         except (TException, OSError, EOFError) as error:
             raise EngineError(
-                f"the connection to {self.settings.address} broke ({error}): whether the statement has run is not "
-                "known; a query can be asked again, look at what stands before DDL is"
+                f"the connection to {self.settings.address} broke ({error}), so it is not known whether the "
+                "statement has run",
+                remedy="run a query again; before DDL, look at what exists",
             ) from error
 
 
@@ -289,7 +290,9 @@ def open_session(
         from thrift.Thrift import TException
         from thrift.transport.TTransport import TTransportException
     except ImportError as missing:
-        raise EngineError(f"this needs PyHive ({missing}): pip install 'dynalake[hive]'") from None
+        raise EngineError(
+            f"this needs PyHive ({missing})", remedy="run `pip install 'dynalake[hive]'`"
+        ) from None
     calls = ThreadPoolExecutor(1, thread_name_prefix="hive")
     logging.getLogger("thrift").setLevel(logging.CRITICAL)  # what it logs is raised too, and said in one line
     pause = _FIRST_PAUSE_S
@@ -304,8 +307,8 @@ def open_session(
             if attempt == ATTEMPTS:
                 calls.shutdown(wait=False)
                 raise EngineError(
-                    f"no HiveServer2 answers at {settings.address} ({ATTEMPTS} attempts): check hive.host and "
-                    "hive.port, and that the server runs"
+                    f"no HiveServer2 answers at {settings.address} ({ATTEMPTS} attempts)",
+                    remedy="check hive.host and hive.port, and that the server runs",
                 ) from error
             sleep(pause)
             pause *= 2
@@ -313,8 +316,9 @@ def open_session(
             calls.shutdown(wait=False)
             if error.type == TTransportException.TIMED_OUT or isinstance(error.inner, TimeoutError):
                 raise EngineError(
-                    f"{settings.address} takes the connection and does not answer: is it a HiveServer2, in binary "
-                    f"mode, and is {settings.auth} its authentication?"
+                    f"{settings.address} takes the connection and does not answer",
+                    remedy=f"check that it is a HiveServer2 in binary mode, and that {settings.auth} is its "
+                    "authentication",
                 ) from error
             # Not tried again: a directory locks who is refused too often.
             raise EngineError(

@@ -57,15 +57,16 @@ class HiveSettings:
         object_name(self.database, "database")
         if self.auth == "LDAP" and not self.password:
             raise EngineError(
-                f"the server {self.host}:{self.port} wants LDAP, and there is no password: set the environment "
-                "variable that hive.password_env names (DYNALAKE_HIVE_PASSWORD if it names none)"
+                f"the server {self.host}:{self.port} wants LDAP, and there is no password",
+                remedy="set the environment variable that hive.password_env names (DYNALAKE_HIVE_PASSWORD by default)",
             )
 
         if self.auth == "LDAP" and not self.tls and not self.allow_plain_password:
             raise EngineError(
-                f"LDAP would send the password to {self.host}:{self.port} in clear text: set hive.tls = true (in a URL "
+                f"LDAP would send the password to {self.host}:{self.port} in clear text",
+                remedy="set hive.tls = true (in a URL "
                 "?auth=LDAP&tls=true), or allow it with hive.allow_plain_password = true where the connection is "
-                "protected otherwise, such as by an SSH tunnel"
+                "protected otherwise, such as by an SSH tunnel",
             )
 
     @property
@@ -103,16 +104,19 @@ def _parsed(url: str) -> dict[str, Any]:
         parts = urlsplit(url)
         port = parts.port or DEFAULT_PORT
     except ValueError as error:
-        raise EngineError(f"{url!r} is no address of a server ({error}): write {_URL}") from None
+        raise EngineError(
+            f"{url!r} is not the address of a server ({error})", remedy=f"write {_URL}"
+        ) from None
     asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     auth = asked.pop("auth", "").upper()
     tls = asked.pop("tls", "")
     known = auth in ("", *get_args(Auth)) and tls in ("", "true", "false")
     if parts.scheme != "hive" or not parts.hostname or asked or not known:
-        raise EngineError(f"{url!r} is no address of a server: write {_URL}")
+        raise EngineError(f"{url!r} is not the address of a server", remedy=f"write {_URL}")
     if parts.password is not None:
         raise EngineError(
-            "a password has no place in a URL, where others see it: set DYNALAKE_HIVE_PASSWORD instead"
+            "a password in a URL can be seen by others",
+            remedy="set DYNALAKE_HIVE_PASSWORD instead",
         )
     said = {
         "auth": auth,

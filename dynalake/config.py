@@ -335,7 +335,8 @@ def load_config(path: Path = DEFAULT_PATH) -> Config:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
-            f"{path}: there is no such file; write one with `dynalake init`, or name another with --config"
+            f"{path}: there is no such file",
+            remedy="write one with `dynalake init`, or name another with --config",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None

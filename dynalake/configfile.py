@@ -19,7 +19,9 @@ def check_is_new(path: Path, name: str) -> None:
         ConfigError: it does, or the file is not sound.
     """
     if path.exists() and name in load_config(path).pipelines:
-        raise ConfigError(f"{path}: pipelines.{name} is there already; edit it, or choose another name")
+        raise ConfigError(
+            f"{path}: pipelines.{name} is there already", remedy="edit it, or choose another name"
+        )
 
 
 def side(**settings: str | None) -> dict[str, str]:

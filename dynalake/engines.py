@@ -78,8 +78,8 @@ def hive_settings(config: Config, environment: Mapping[str, str], url: str | Non
         return there if there.host != said.host else _configured(config, password).at(url, password)
     if said.host is None:
         raise ConfigError(
-            'the configuration names no HiveServer2: add a part [hive] with host = "..." (see '
-            "docs/configuration.md), or give --engine duckdb"
+            "the configuration names no HiveServer2",
+            remedy='add a part [hive] with host = "..." (see docs/configuration.md), or give --engine duckdb',
         )
     return _configured(config, password)
 
@@ -142,8 +142,8 @@ def _on_athena(
     said = config.athena
     if said is None:
         raise ConfigError(
-            'the configuration says nothing of Athena: add a part [athena] with region = "..." (see '
-            "docs/configuration.md)"
+            "the configuration has no part for Athena",
+            remedy='add a part [athena] with region = "..." (see docs/configuration.md)',
         )
 
     def show(progress: AthenaProgress) -> None:

@@ -99,7 +99,7 @@ def _in_s3(place: str, s3: S3Client) -> Export:
     except ClientError as error:
         raise UserError(f"{place} cannot be read: {error.response['Error']['Code']}") from None
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"s3://{bucket}/{keys[0]} is no Parquet: {error}") from None
+        raise UserError(f"s3://{bucket}/{keys[0]} is not Parquet: {error}") from None
     return Export(
         schema, f"s3://{bucket}/{prefix}", tuple(PurePosixPath(key.removeprefix(prefix)) for key in keys)
     )

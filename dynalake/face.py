@@ -202,8 +202,8 @@ def repair(
     keys = [each.source_key for each in found.differences if each.source_key is not None]
     if found.wrong > len(found.differences):
         raise UserError(
-            f"{found.wrong:,} rows differ, which is too many to mend from here: run `dynalake repair {pipeline}`, "
-            "which says its cost first and goes on where it was cut off"
+            f"{found.wrong:,} rows differ, too many to repair from here",
+            remedy=f"run `dynalake repair {pipeline}`, which states its cost first and can be resumed",
         )
     with progress(f"repair of {pipeline}", total=len(keys)) as shown:
         return open_pipeline(pipeline, config=config).repair(keys, lambda report: shown.at(report.asked))

@@ -27,6 +27,7 @@ from ingest.errors import IngestError
 from ingest.quarantine import bucket_of
 from ingest.shelves import S3Shelf, shelf_of
 from lake.contract.health import Health
+from lake.errors import explained
 
 BEHIND_MS: Final = 60_000
 """A function whose iterator age is above this is catching up."""
@@ -347,11 +348,8 @@ def _seeing(what: str, status: Status) -> Iterator[None]:
     """Note what could not be looked at, and go on."""
     try:
         yield
-    except ClientError as error:
-        code = error.response["Error"]["Code"]
-        status.unseen.append(f"{what}: {error.operation_name} is refused ({code})")
-    except (BotoCoreError, IngestError) as error:
-        status.unseen.append(f"{what}: {error}")
+    except (ClientError, BotoCoreError, IngestError) as error:
+        status.unseen.append(f"{what}: {explained(error)}")
 
 
 def _provisioned(table: Mapping[str, Any]) -> tuple[int | None, int | None]:

@@ -61,13 +61,13 @@ def generated_for(
     from dynalake.exports import open_export
 
     if engine not in _FLAVOURS:
-        raise UserError(f"there is no DDL for {engine!r}: it must be one of {', '.join(_FLAVOURS)}")
+        raise UserError(f"there is no DDL for {engine!r}", remedy=f"give one of {', '.join(_FLAVOURS)}")
     export = None if parquet is None else open_export(parquet, pipeline.lake_s3)
     if engine == "dynamodb":
         like = None if export is None else export.schema
         return over_lake(pipeline, database, read_percent=read_percent, like=like), []
     if export is None:
-        raise UserError(f"--engine {engine} needs an export: give its path with --parquet")
+        raise UserError(f"--engine {engine} needs an export", remedy="give its path with --parquet")
     generated = over_parquet(
         pipeline,
         export.schema,

@@ -276,7 +276,7 @@ def _explained(error: ClientError, table: str) -> LakeUnavailableError:
         case "ValidationException":
             return LakeUnavailableError(
                 f"the lake table {table!r} has another key schema than the source table",
-                remedy="give the pipeline a lake table of its own (lake.table)",
+                remedy="give the pipeline another lake table (lake.table)",
             )
     return LakeUnavailableError(
         f"the lake table {table!r} refuses writes ({code})", remedy=aws_error(error, side="lake").remedy

@@ -113,7 +113,7 @@ class Reader:
                 key = self._key_of(document["item"])
                 return Meaning(document, (Row(key, None),) if key else (), unknown=0 if key else 1)
             return self._of_records(document, [document["record"]])
-        raise UnknownDocumentError("it is no document of a quarantine or a failure destination")
+        raise UnknownDocumentError("it is not a document of a quarantine or a failure destination")
 
     def rows_of(self, records: Sequence[Any]) -> Iterator[Row | None]:
         """The rows that records in Lambda's form are of; None for one that does not say.

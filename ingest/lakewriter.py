@@ -98,7 +98,7 @@ def writer_for(dynamodb: DynamoDBClient, environment: Mapping[str, str]) -> Lake
     wanted = environment.get(WRITER_VARIABLE) or "direct"
     if wanted not in ("direct", "plain"):
         raise IngestError(
-            f"{WRITER_VARIABLE} is {wanted!r}, which is no kind of writer",
+            f"{WRITER_VARIABLE} is {wanted!r}, which names neither of the writers",
             remedy="set it to 'direct' or 'plain'",
         )
     if wanted == "plain":
@@ -262,7 +262,7 @@ def _body(request: Mapping[str, Any]) -> bytes:
     try:
         return _JSON.encode(request).encode()
     except (TypeError, ValueError, RecursionError):
-        raise MalformedRecordError("a value is no DynamoDB JSON") from None
+        raise MalformedRecordError("a value is not DynamoDB JSON") from None
 
 
 _JSON: Final = json.JSONEncoder(

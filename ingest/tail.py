@@ -133,7 +133,7 @@ class Tail:
         """Watch the shards that gave no record yet: a new one came after the last look."""
         if self._now_ms() - self._listed_at > RETENTION_S * 1000:
             raise TrimmedError(
-                "nobody looked for new shards of the stream in more than 24 hours, and it keeps a record for 24"
+                "the stream was not asked for new shards in more than 24 hours, and it keeps a record for 24 hours"
             )
         for shard_id in set(self._unread) - set(shard_ids):
             self.on_trimmed(shard_id, None, "the shard is no longer listed")

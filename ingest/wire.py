@@ -18,7 +18,7 @@ def to_boto3(item: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The item as boto3's client takes it.
 
     Raises:
-        MalformedRecordError: a binary value is not base64, or a value is no DynamoDB JSON.
+        MalformedRecordError: a binary value is not base64, or a value is not DynamoDB JSON.
     """
     return {name: _value_to_boto3(value) for name, value in item.items()}
 
@@ -47,7 +47,7 @@ def _value_to_boto3(value: Mapping[str, Any]) -> Mapping[str, Any]:
     except binascii.Error:
         raise MalformedRecordError("a binary value is not base64") from None
     except (AttributeError, TypeError, ValueError):
-        raise MalformedRecordError("a value is no DynamoDB JSON") from None
+        raise MalformedRecordError("a value is not DynamoDB JSON") from None
     return value
 
 

@@ -67,7 +67,7 @@ def replacing(
         place.work.mkdir()
     except FileExistsError:
         raise SnapshotBusyError(
-            f"{out} is being written by another thread of this process: wait for it"
+            f"{out} is being written by another thread of this process", remedy="wait for it"
         ) from None
     except OSError as error:
         raise SnapshotError(f"{out.parent} cannot be written: {error.strerror}") from error
@@ -130,9 +130,11 @@ def _clone(source: Path, target: Path) -> bool:
 def _check(out: Path) -> None:
     """Refuses what can be refused before anything is read."""
     if out.is_dir():
-        raise SnapshotError(f"{out} is a directory: give the path of a file, such as {out / 'lake.duckdb'}")
+        raise SnapshotError(
+            f"{out} is a directory", remedy=f"give the path of a file, such as {out / 'lake.duckdb'}"
+        )
     if not out.parent.is_dir():
-        raise SnapshotError(f"{out.parent} is not a directory: make it, or give another path")
+        raise SnapshotError(f"{out.parent} is not a directory", remedy="make it, or give another path")
     if not out.exists():
         return
     try:
@@ -141,12 +143,14 @@ def _check(out: Path) -> None:
     except OSError as error:
         raise SnapshotError(f"{out} cannot be read: {error.strerror}") from error
     if start[_MAGIC_OFFSET:] != _DUCKDB_MAGIC:
-        raise SnapshotError(f"{out} exists and is not a DuckDB file: move it away, or give another path")
+        raise SnapshotError(
+            f"{out} exists and is not a DuckDB file", remedy="move it away, or give another path"
+        )
     log = out.with_name(out.name + ".wal")
     if log.exists():
         # DuckDB would apply the old file's log to the new one.
         raise SnapshotError(
-            f"{log} exists, so somebody opened the snapshot for writing: close it there first"
+            f"{log} exists, so the snapshot is open for writing", remedy="close it there first"
         )
 
 
@@ -157,10 +161,12 @@ def _check_snapshot(out: Path, copy: Path) -> None:
                 "SELECT count(*) FROM duckdb_tables() WHERE schema_name = '_lake' AND table_name = 'tables'"
             ).fetchall()
     except duckdb.Error as error:
-        raise SnapshotError(f"{out} cannot be opened: {error}; move it away, or give another path") from error
+        raise SnapshotError(
+            f"{out} cannot be opened: {error}", remedy="move it away, or give another path"
+        ) from error
     if found == [(0,)]:
         raise SnapshotError(
-            f"{out} is a DuckDB file, but not a snapshot made by dynalake: it is left alone, give another path"
+            f"{out} is a DuckDB file, but not a snapshot made by dynalake", remedy="give another path"
         )
 
 
@@ -176,8 +182,8 @@ def _sweep(out: Path) -> None:
                 continue
         elif _alive(int(match[1])):
             raise SnapshotBusyError(
-                f"{out} is being written by process {match[1]}: wait for it, or, if that is something else, "
-                f"remove {path}"
+                f"{out} is being written by process {match[1]}",
+                remedy=f"wait for it, or, if that is something else, remove {path}",
             )
         remove_path(path)
 

@@ -217,7 +217,9 @@ def _read_level(con: duckdb.DuckDBPyConnection, opened: Mapping[int, Seen]) -> N
         "SELECT name FROM _lake_seen WHERE tag IS NULL OR name IS NULL OR NOT valid LIMIT 1"
     ).fetchall()
     if bad:
-        raise DecodeError(f"the attribute {bad[0][0]!r} holds what is no DynamoDB value, or stands twice")
+        raise DecodeError(
+            f"the attribute {bad[0][0]!r} has a value that is not a DynamoDB value, or occurs twice"
+        )
     wide = con.execute(
         f"SELECT parent FROM _lake_seen GROUP BY parent HAVING parent > 0 AND count(DISTINCT name) > {MAX_FIELDS}"
     ).fetchall()

@@ -402,5 +402,5 @@ def open_lake(path: str | Path) -> Lake:
     if not file.exists():
         raise SnapshotError(f"there is no snapshot {file}", remedy="make one with `dynalake snapshot`")
     if not file.is_file():
-        raise SnapshotError(f"{file} is not a file, so it is no snapshot")
+        raise SnapshotError(f"{file} is not a file, so it cannot be a snapshot")
     return Lake(file)

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, WaiterError
 from lake.contract.catalogue import OBSERVATION, TABLE
 from lake.contract.health import ENTRY, PIPELINE
 from lake.contract.rows import EXPIRES
-from lake.errors import LakeTableError
+from lake.errors import LakeTableError, aws_error
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -225,7 +225,8 @@ def _ensure_recovery(dynamodb: DynamoDBClient, name: str) -> Step:
 
 def _explained(error: ClientError, what: str) -> LakeTableError:
     details = error.response["Error"]
-    return LakeTableError(f"{what} ({details['Code']}): {details.get('Message', '')}".rstrip(": "))
+    said = f": {details['Message']}" if details.get("Message") else ""
+    return LakeTableError(f"{what} ({details['Code']}){said}", remedy=aws_error(error, side="lake").remedy)
 
 
 def _words(key: Sequence[tuple[str, str]]) -> str:

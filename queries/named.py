@@ -76,8 +76,9 @@ def load_query(name_or_path: str | Path) -> NamedQuery:
         return parse_query(path.name.removesuffix(SUFFIX), shipped.read_text(encoding="utf-8"))
     known = sorted(e.name for e in files("queries").joinpath("sql").iterdir() if e.name.endswith(SUFFIX))
     raise QueryNotFound(
-        f"there is no query {str(name_or_path)!r}: give the path of a .sql file, or one of "
-        f"{', '.join(name.removesuffix(SUFFIX) for name in known)}"
+        f"there is no query {str(name_or_path)!r}",
+        remedy="give the path of a .sql file, or one of "
+        f"{', '.join(name.removesuffix(SUFFIX) for name in known)}",
     )
 
 

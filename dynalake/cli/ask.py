@@ -69,7 +69,10 @@ def query(
 
     screen = Screen(as_json=as_json)
     if out is not None and out.suffix not in SUFFIXES:
-        raise UserError(f"--out {out}: its suffix must be one of {', '.join(SUFFIXES)}")
+        raise UserError(
+            f"--out {out} has no suffix of a known format",
+            remedy=f"let it end in one of {', '.join(SUFFIXES)}",
+        )
     asked, parameters = load_query(query), _parameters(param or [])
     with (
         screen.waiting(asked.name) as waiting,

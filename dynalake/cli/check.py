@@ -413,9 +413,11 @@ def _print_spark_sql(
     from expectations.spark import parity_sql
 
     if source_export is None or lake_export is None:
-        raise UserError("--spark-sql compares two exports: give --source-export and --lake-export")
+        raise UserError("--spark-sql compares two exports", remedy="give --source-export and --lake-export")
     if not pipeline.policy.lossless:
-        raise UserError("--spark-sql cannot apply a policy: compare the exports without it, on one machine")
+        raise UserError(
+            "--spark-sql cannot apply a policy", remedy="compare the exports without it, on one machine"
+        )
     statements = parity_sql(source_export, lake_export, pipeline.source_table.key_names)
     screen.answer({"pipeline": pipeline.name, "statements": list(statements)})
     screen.say(";\n\n".join(statements) + ";")

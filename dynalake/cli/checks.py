@@ -108,7 +108,7 @@ def report(
     screen = Screen(as_json=as_json)
     wanted = names or sorted(load_config(config).pipelines)
     if not wanted:
-        raise UserError(f"{config} has no pipeline to report of: write one with `dynalake init`")
+        raise UserError(f"{config} has no pipeline to report of", remedy="write one with `dynalake init`")
     pipelines = [open_set_up(each, config) for each in wanted]
     with screen.waiting(f"drawing {out}"):
         verdicts = write_report(out, pipelines)

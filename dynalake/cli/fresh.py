@@ -104,8 +104,8 @@ def _source(given: list[str]) -> Source | list[str]:
     exports = [each.removeprefix("export:") for each in given if each.startswith("export:")]
     if len(exports) < len(given) or not all(exports):
         raise UserError(
-            f"--source {' '.join(given)!r} is none: give auto, stream, scan, or export: with an s3:// address "
-            "or a folder"
+            f"--source {' '.join(given)!r} is not a source",
+            remedy="give auto, stream, scan, or export: with an s3:// address or a folder",
         )
     return exports
 
@@ -126,7 +126,7 @@ def seconds(text: str) -> float:
     except ValueError:
         found = 0.0
     if not 0.1 <= found <= 86_400:
-        raise UserError(f"--every {text!r} is no time between 0.1s and 24h: write 5s, 1m or 2h")
+        raise UserError(f"--every {text!r} is not a time between 0.1s and 24h", remedy="write 5s, 1m or 2h")
     return found
 
 

@@ -122,10 +122,11 @@ def ddl(
 
     screen = Screen(as_json=as_json)
     if since is not None and not diff:
-        raise UserError("--since is what --diff compares with: give --diff too")
+        raise UserError("--since belongs to --diff", remedy="give --diff too")
     if diff and since is None and apply is None:
         raise UserError(
-            "--diff compares with a state: name the file of an earlier --save with --since, or a server with --apply"
+            "--diff needs a state to compare with",
+            remedy="name the file of an earlier --save with --since, or a server with --apply",
         )
     before = SavedState(None) if since is None else SavedState.from_json(_read(since), str(since))
     pipeline, settings = open_set_up(name, config), load_config(config)

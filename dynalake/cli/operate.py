@@ -124,7 +124,7 @@ def _watch(name: str, config: Path) -> Watch:
     source, lake = open_account("source", settings.source), open_account("lake", settings.lake)
     pipeline = Pipeline(name, settings, source, lake, environment=os.environ)
     if not pipeline.is_set_up():
-        raise UserError(f"the pipeline {name!r} is not set up: run `dynalake setup {name}` first")
+        raise UserError(f"the pipeline {name!r} is not set up", remedy=f"run `dynalake setup {name}` first")
     return Watch(name, settings, source, lake, pipeline)
 
 

@@ -43,5 +43,5 @@ def open_set_up(name: str, config: Path) -> Pipeline:
     """
     pipeline = open_pipeline(name, config)
     if not pipeline.is_set_up():
-        raise UserError(f"the pipeline {name!r} is not set up: run `dynalake setup {name}` first")
+        raise UserError(f"the pipeline {name!r} is not set up", remedy=f"run `dynalake setup {name}` first")
     return pipeline

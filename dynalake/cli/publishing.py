@@ -91,8 +91,8 @@ def publish(
     token = token_from(os.environ)
     if incremental and lake is None:
         raise UserError(
-            "what was published last is remembered beside the snapshot: make one with "
-            "`dynalake snapshot`, and name it with --from"
+            "what was published last is remembered beside the snapshot",
+            remedy="make one with `dynalake snapshot`, and name it with --from",
         )
     with tempfile.TemporaryDirectory(prefix="dynalake-") as folder:
         if lake is None:

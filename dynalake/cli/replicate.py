@@ -51,7 +51,10 @@ def backfill(
     screen = Screen(as_json=as_json)
     kind, _, address = source_.partition(":")
     if source_ != "scan" and not (kind == "export" and address):
-        raise UserError(f"--source is {source_!r}: write scan, export:s3://bucket/prefix or export:FOLDER")
+        raise UserError(
+            f"--source {source_!r} is not a source of rows",
+            remedy="write scan, export:s3://bucket/prefix or export:FOLDER",
+        )
     pipeline = open_set_up(name, config)
     if kind == "export":
         backfill_from_export(screen, name, pipeline, address, restart=restart, dry_run=dry_run)

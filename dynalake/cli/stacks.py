@@ -222,7 +222,8 @@ def _refuse_replacements(change_set: ChangeSet) -> None:
     if lost:
         raise DeployError(
             f"the stack {change_set.plan.stack} would begin anew with an empty {lost[0]}: its name or its key would "
-            "change; make a new pipeline beside this one instead, and remove this one when that is caught up"
+            "change",
+            remedy="create a new pipeline beside this one, and remove this one once the new one has caught up",
         )
 
 
@@ -261,7 +262,10 @@ def _confirm(question: str, *, yes: bool, as_json: bool) -> None:
     if yes:
         return
     if as_json or not sys.stdin.isatty():
-        raise DeployError("there is nobody to ask: add --yes, or look first with --dry-run")
+        raise DeployError(
+            "this needs a confirmation, and there is no terminal to ask at",
+            remedy="add --yes, or look first with --dry-run",
+        )
     typer.confirm(question, abort=True)
 
 
@@ -294,7 +298,8 @@ def _key(text: str) -> TableKey:
         name, _, type_ = part.rpartition(":")
         if not name or type_ not in ("S", "N", "B"):
             raise DeployError(
-                f"--key is {text!r}: write NAME:TYPE or NAME:TYPE,NAME:TYPE with types S, N or B"
+                f"--key {text!r} is not a key",
+                remedy="write NAME:TYPE or NAME:TYPE,NAME:TYPE with types S, N or B",
             )
         attributes.append((name, type_))
     return TableKey(tuple(attributes))

@@ -111,7 +111,7 @@ class World:
             self.config.write_text(world_config(str(folder / "quarantine")), encoding="utf-8")
         except OSError as error:
             raise UserError(
-                f"the demo cannot write to {folder}: {error.strerror}; name another folder"
+                f"the demo cannot write to {folder}: {error.strerror}", remedy="name another folder"
             ) from None
         played = story(board_days=1, new_flights=NEW_FLIGHTS).from_moment(self.time)
         self._coming = played.live
@@ -259,7 +259,9 @@ class World:
         self._must_be_open()
         moment = _moment(until)
         if moment < self.time:
-            raise UserError(f"it is {self.time:%H:%M} already: start the world anew to see {until} again")
+            raise UserError(
+                f"it is {self.time:%H:%M} already", remedy=f"start a new world to see {until} again"
+            )
         due = [write for write in self._coming if write.at < moment]
         self._coming = self._coming[len(due) :]
         self.time = moment
@@ -267,7 +269,7 @@ class World:
 
     def _must_be_open(self) -> None:
         if not self.is_open:
-            raise UserError("the demo's world is stopped: start another with start_world()")
+            raise UserError("the demo's world is stopped", remedy="start another with start_world()")
 
 
 def start_world(folder: str | Path = FOLDER, *, at: str = "06:00") -> World:
@@ -315,7 +317,7 @@ def _moment(text: str) -> datetime:
         hour, minute = map(int, text.split(":"))
         return datetime(2013, 1, 1, hour, minute)
     except ValueError:
-        raise UserError(f"{text!r} is no time of the day: write 06:00 or 14:30") from None
+        raise UserError(f"{text!r} is not a time of the day", remedy="write 06:00 or 14:30") from None
 
 
 def _played(until: str, writes: list[Write], replication: Replication | None) -> Played:

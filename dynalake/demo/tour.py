@@ -72,7 +72,7 @@ def run_demo(folder: Path, screen: Screen) -> Summary:
         (folder / "dynalake.toml").write_text(CONFIG_TEXT, encoding="utf-8")
     except OSError as error:
         raise UserError(
-            f"the demo cannot write to {folder}: {error.strerror}; name another with --out"
+            f"the demo cannot write to {folder}: {error.strerror}", remedy="name another with --out"
         ) from None
     summary = Summary()
     with ExitStack() as stack:

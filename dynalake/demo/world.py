@@ -44,7 +44,7 @@ def embedded_aws() -> Iterator[None]:
         from moto import mock_aws
     except ImportError:
         raise UserError(
-            "the demo needs an embedded AWS: install it with `pip install 'dynalake[demo]'`"
+            "the demo needs an embedded AWS", remedy="run `pip install 'dynalake[demo]'`"
         ) from None
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
     with patch.dict(os.environ, {**environment, **_ENVIRONMENT}, clear=True), mock_aws():

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from dynalake.deploy.plans import bucket_is_missing
 from dynalake.errors import DeployError
 from ingest.package import build_lambda_zip
+from lake.errors import aws_error
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -56,7 +57,8 @@ def upload(s3: S3Client, bucket: str, code: bytes, region: str) -> bool:
         s3.put_object(Bucket=bucket, Key=key, Body=code)
     except ClientError as error:
         raise DeployError(
-            f"the function's code cannot be brought to s3://{bucket} ({error.response['Error']['Code']})"
+            f"the function's code cannot be uploaded to s3://{bucket} ({error.response['Error']['Code']})",
+            remedy=aws_error(error, side="source").remedy,
         ) from error
     return True
 

@@ -135,12 +135,13 @@ class Deployer:
         account = self._source if side == "source" else self._lake
         if account is None:
             raise DeployError(
-                f"the {side} account's credentials are not at hand: set {side}.profile in the configuration"
+                f"the {side} account's credentials are not at hand",
+                remedy=f"set {side}.profile in the configuration"
                 + (
                     ", or give the source table's key with --key NAME:TYPE[,NAME:TYPE]"
                     if side == "source"
                     else ""
-                )
+                ),
             )
         return account
 

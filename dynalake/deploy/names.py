@@ -28,7 +28,8 @@ def check_pipeline_name(pipeline: str) -> None:
     if len(pipeline) > MAX_PIPELINE_NAME:
         raise DeployError(
             f"the pipeline's name {pipeline!r} has {len(pipeline)} characters; roles and function are named after "
-            f"it, so it may have {MAX_PIPELINE_NAME}: rename it in the configuration"
+            f"it, so it may have {MAX_PIPELINE_NAME}",
+            remedy="rename it in the configuration",
         )
 
 

@@ -72,9 +72,9 @@ class Deployment:
         external_id = config.deploy.external_id or config.lake.external_id
         if external_id is None or len(external_id) < MIN_EXTERNAL_ID:
             raise DeployError(
-                f"pipelines.{pipeline}.deploy.external_id must have {MIN_EXTERNAL_ID} characters or more: it is what "
-                "the function says to become the lake's writer; `dynalake init` draws one, or take the output of "
-                "`openssl rand -hex 16`"
+                f"pipelines.{pipeline}.deploy.external_id must have {MIN_EXTERNAL_ID} characters or more, as the "
+                "function uses it to assume the lake's writer role",
+                remedy="let `dynalake init` generate one, or take the output of `openssl rand -hex 16`",
             )
         self.external_id = external_id
 
@@ -194,8 +194,8 @@ class Deployment:
             source = self.config.source
             proposed = quarantine_bucket(self.pipeline, source.account, source.region)
             raise DeployError(
-                f"pipelines.{self.pipeline}.quarantine is {self.config.quarantine!r}, but a function needs a bucket: "
-                f'write quarantine = "s3://{proposed}"; the stack makes it where it is missing'
+                f"pipelines.{self.pipeline}.quarantine is {self.config.quarantine!r}, but a function needs a bucket",
+                remedy=f'write quarantine = "s3://{proposed}"; the stack creates it if it is missing',
             )
         bucket, prefix = bucket_of(self.config.quarantine)
         return bucket, prefix.strip("/")
@@ -211,8 +211,8 @@ class Deployment:
         )
         if len(text) > MAX_POLICY:
             raise DeployError(
-                f"the policy has {len(text):,} characters as JSON; a function takes {MAX_POLICY:,}: shorten it, or "
-                "replicate with `dynalake run`"
+                f"the policy has {len(text):,} characters as JSON; a function takes {MAX_POLICY:,}",
+                remedy="shorten it, or replicate with `dynalake run`",
             )
         return text
 
@@ -222,9 +222,9 @@ class Deployment:
             return name
         if "hash" in self.policy():
             raise DeployError(
-                f"the policy hashes, and hash_key is {self.config.hash_key!r}: a function takes its key from Secrets "
-                "Manager in the source account, so that it stands in no template; write "
-                'hash_key = "secretsmanager:<the secret\'s ARN>"'
+                f"the policy hashes, and hash_key is {self.config.hash_key!r}, but a function takes its key from "
+                "Secrets Manager in the source account, so that no template contains it",
+                remedy='write hash_key = "secretsmanager:<the secret\'s ARN>"',
             )
         return ""
 
@@ -259,8 +259,8 @@ def bucket_is_missing(s3: S3Client, name: str) -> bool:
             return True
         if code in ("403", "Forbidden", "AccessDenied"):
             raise DeployError(
-                f"the bucket {name!r} is another account's, or these credentials may not see it: bucket names are "
-                "unique in the world; choose another"
+                f"the bucket {name!r} is another account's, or these credentials may not see it",
+                remedy="choose another name: bucket names are unique across all accounts",
             ) from None
         raise
     return False
@@ -274,5 +274,7 @@ def _with(parameters: dict[str, str], more: Mapping[str, str | int | float], key
     """
     ours = sorted(parameters.keys() & more.keys())
     if ours:
-        raise DeployError(f"{key}.{ours[0]} is given by the rest of the configuration: leave it out")
+        raise DeployError(
+            f"{key}.{ours[0]} is derived from the rest of the configuration", remedy="leave it out"
+        )
     return {**parameters, **{name: str(value) for name, value in more.items()}}

@@ -20,6 +20,7 @@ from ingest.health import HealthStore
 from ingest.quarantine import bucket_of
 from lake.contract.catalogue import OBSERVATION, TABLE
 from lake.contract.health import ENTRY, PIPELINE
+from lake.errors import aws_error
 from lake.tables import Step
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ def _delete_table(dynamodb: DynamoDBClient, table: str) -> bool:
         code = error.response["Error"]["Code"]
         if code == "ResourceNotFoundException":
             return False
-        raise DeployError(f"the table {table} could not be deleted ({code})") from error
+        raise DeployError(
+            f"the table {table} could not be deleted ({code})", remedy=aws_error(error).remedy
+        ) from error
     return True
 
 
@@ -175,5 +178,7 @@ def _delete_bucket(s3: S3Client, bucket: str) -> bool:
         code = error.response["Error"]["Code"]
         if code == "NoSuchBucket":
             return False
-        raise DeployError(f"the bucket {bucket} could not be deleted ({code})") from error
+        raise DeployError(
+            f"the bucket {bucket} could not be deleted ({code})", remedy=aws_error(error).remedy
+        ) from error
     return True

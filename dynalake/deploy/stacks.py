@@ -239,7 +239,8 @@ class Stacks:
         unknown = sorted(plan.parameters.keys() - names)
         if unknown:
             raise DeployError(
-                f"{unknown[0]!r} is no parameter of the stack {plan.stack}; it has: {', '.join(sorted(names))}"
+                f"{unknown[0]!r} is not a parameter of the stack {plan.stack}",
+                remedy=f"use one of {', '.join(sorted(names))}",
             )
 
     def _prepare(self, name: str) -> bool:
@@ -253,11 +254,12 @@ class Stacks:
             return True
         if status.endswith("_IN_PROGRESS"):
             raise DeployError(
-                f"the stack {name} is being changed at this moment ({status}): wait for that to end"
+                f"the stack {name} is being changed at this moment ({status})", remedy="wait for that to end"
             )
         if status == "UPDATE_ROLLBACK_FAILED":
             raise DeployError(
-                f"the stack {name} is stuck ({status}): see `aws cloudformation continue-update-rollback`"
+                f"the stack {name} is stuck ({status})",
+                remedy="run `aws cloudformation continue-update-rollback`",
             )
         return False
 
@@ -266,7 +268,9 @@ class Stacks:
             answer = self._cloudformation.describe_change_set(ChangeSetName=change_set, StackName=plan.stack)
             if answer["Status"] in ("CREATE_COMPLETE", "FAILED"):
                 return self._whole(plan, change_set, dict(answer))
-        raise DeployError(f"the change set of {plan.stack} was not made in {TIMEOUT_S:.0f} s")
+        raise DeployError(
+            f"the change set of {plan.stack} was not made in {TIMEOUT_S:.0f} s", remedy="run it again"
+        )
 
     def _whole(self, plan: Plan, change_set: str, answer: dict[str, Any]) -> dict[str, Any]:
         token = answer.get("NextToken")
@@ -297,7 +301,8 @@ class Stacks:
             if not status.endswith("_IN_PROGRESS"):
                 return status, events
         raise DeployError(
-            f"the stack {name} is still being changed after {TIMEOUT_S:.0f} s; it goes on by itself"
+            f"the stack {name} is still being changed after {TIMEOUT_S:.0f} s, and CloudFormation continues by itself",
+            remedy="run it again later",
         )
 
     def _explained(self, stack: str, cause: str) -> str:

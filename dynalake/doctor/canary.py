@@ -69,8 +69,8 @@ def send_canary(
                 return monotonic() - began
             if monotonic() - began > timeout_s:
                 raise UserError(
-                    f"the canary's {what} did not reach {lake_table} in {timeout_s:.0f} s: see the function's log "
-                    f"and dynalake status {patient.name}"
+                    f"the canary's {what} did not reach {lake_table} in {timeout_s:.0f} s",
+                    remedy=f"see the function's log, and run `dynalake status {patient.name}`",
                 )
             sleep(POLL_S)
 

@@ -269,7 +269,7 @@ def suites_of(name: str) -> tuple[Suite, ...]:
     for suite in SUITES:
         if suite == name:
             return (suite,)
-    raise CheckError(f"there is no suite {name!r}: it must be one of {', '.join(SUITES)} or all")
+    raise CheckError(f"there is no suite {name!r}", remedy=f"give one of {', '.join(SUITES)} or all")
 
 
 def own_file(config: ChecksConfig, path: Path, pipeline: str) -> Path | None:

@@ -135,7 +135,7 @@ def _rows(pipeline: Pipeline, source: str) -> _Rows:
         return _Rows(lambda: (page.rows for page in scan.pages()), "parallel scan")
     if not source.startswith(EXPORT) or source == EXPORT:
         raise SnapshotError(
-            f"there is no source {source!r}: give scan, export:s3://bucket/prefix or export:FOLDER"
+            f"there is no source {source!r}", remedy="give scan, export:s3://bucket/prefix or export:FOLDER"
         )
     from dynalake.jobs.parity import files_of
     from lake.exports import export_chunks

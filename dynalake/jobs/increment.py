@@ -90,7 +90,9 @@ def open_increment(
         export = open_export(files, where)
         table = export.table_arn.rpartition("/")[2]
         if export.kind != "incremental":
-            raise SnapshotError(f"{address} is a full export: use it with `dynalake snapshot --source`")
+            raise SnapshotError(
+                f"{address} is a full export", remedy="use it with `dynalake snapshot --source`"
+            )
         if table != pipeline.config.lake_table:
             raise SnapshotError(
                 f"{address} is an export of the table {table!r}, and an export of the lake table "
@@ -103,16 +105,16 @@ def open_increment(
         begins = export.from_ms or 0
         if begins > reached:
             raise SnapshotError(
-                f"nothing covers the time from {when(reached)} to {when(begins)}: export that too, and give it as "
-                "another --source"
+                f"nothing covers the time from {when(reached)} to {when(begins)}",
+                remedy="export that too, and give it as another --source",
             )
         reached = max(reached, export.shows_ms)
     positions = StreamPositions(arn, {}, frozenset(), reached)
     made = datetime.fromisoformat(label_of_stream(arn)).replace(tzinfo=UTC).timestamp() * 1000
     if made > reached or not positions.in_reach(arn, pipeline.now_ms()):
         raise SnapshotError(
-            f"the exports end at {when(reached)}, and the lake table's stream does not reach back so far: export what "
-            "comes after, too"
+            f"the exports end at {when(reached)}, and the lake table's stream does not reach back so far",
+            remedy="export what comes after that, too",
         )
     return Increment(tuple(opened), positions)
 

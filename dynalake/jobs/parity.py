@@ -37,6 +37,7 @@ from ingest.walk import Pacing
 from ingest.wire import from_boto3, to_boto3
 from lake.contract.exports import Files, Folder, open_export, read_data
 from lake.contract.rows import DELETED, Item
+from lake.errors import aws_error
 from lake.pages import RawScan
 
 if TYPE_CHECKING:
@@ -78,16 +79,19 @@ class Scope:
         """
         by_key = self.percent is not None or self.since_ms is not None
         if self.percent is not None and self.since_ms is not None:
-            raise UserError("--sample and --since are two ways to compare less than all: give one of them")
+            raise UserError(
+                "--sample and --since are two ways to compare less than all", remedy="give one of them"
+            )
         if by_key and (self.source or self.lake):
             raise UserError(
-                "--sample and --since read the live tables: leave the exports and the snapshot away"
+                "--sample and --since read the live tables", remedy="leave out the exports and the snapshot"
             )
         if self.percent is not None and not 0 < self.percent <= 100:
-            raise UserError("--sample is a share in percent: more than 0, 100 at most")
+            raise UserError("--sample is not a share in percent", remedy="give more than 0, and 100 at most")
         if self.since_ms is not None and now_ms - self.since_ms > RETENTION_S * 1000:
             raise UserError(
-                "--since reads the source's stream, which keeps 24 hours: give a later moment, or compare all"
+                "--since reads the source's stream, which keeps 24 hours",
+                remedy="give a later moment, or compare all",
             )
         if self.since_ms is not None and self.since_ms > now_ms:
             raise UserError("--since is in the future")
@@ -240,7 +244,8 @@ class ParityJob:
             watch_to_end(self.stream(), keys, self.monotonic, self.pacing)
             if keys.trimmed:
                 raise UserError(
-                    f"the source's stream was trimmed while it was read ({keys.trimmed}): give a later moment"
+                    f"the source's stream was trimmed while it was read ({keys.trimmed})",
+                    remedy="give a later moment",
                 )
             spool.seek(0)
             for line in spool:
@@ -295,7 +300,10 @@ def exported_lines(files: Files, where: str) -> Iterator[list[bytes]]:
     """
     export = open_export(files, where)
     if export.kind != "full":
-        raise UserError(f"the export in {where or 'that folder'} is incremental: parity needs a full one")
+        raise UserError(
+            f"the export in {where or 'that folder'} is incremental, and parity needs a full one",
+            remedy="export the table in full",
+        )
     for file in export.files:
         lines = 0
         with gzip.open(io.BytesIO(read_data(files, export, file))) as text:
@@ -344,7 +352,9 @@ def read_keys(
                 )
             except ClientError as error:
                 code = error.response["Error"]["Code"]
-                raise SourceError(f"the table {table!r} cannot be read ({code})") from error
+                raise SourceError(
+                    f"the table {table!r} cannot be read ({code})", remedy=aws_error(error).remedy
+                ) from error
             if limit:
                 limit.spend(
                     sum(each.get("CapacityUnits", 0.0) for each in answer.get("ConsumedCapacity", []))

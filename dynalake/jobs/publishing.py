@@ -146,9 +146,12 @@ def publish_table(
     """
     began = time.monotonic()
     if mode == "append" and format != "hyper":
-        raise PublishError("rows can be appended as a bare extract only: add --format hyper")
+        raise PublishError("rows can be appended as a bare extract only", remedy="add --format hyper")
     if incremental and mode != "overwrite":
-        raise PublishError("what is incremental brings up to date what is there: leave --mode out")
+        raise PublishError(
+            "--incremental updates the data source that exists, so it has no --mode",
+            remedy="leave --mode out",
+        )
     layout, steps = layout or Layout(), steps or Steps()
     with _explained(table), open_lake(snapshot) as lake:
         fresh = lake.freshness(table)
@@ -307,8 +310,8 @@ def _make_memory(snapshot: Path) -> None:
         _memory(snapshot).mkdir(exist_ok=True)
     except OSError as error:
         raise PublishError(
-            f"{_memory(snapshot)}, where what was published is remembered, cannot be made ({error.strerror}): leave "
-            "--incremental out, or keep the snapshot where you may write"
+            f"{_memory(snapshot)}, where what was published is remembered, cannot be created ({error.strerror})",
+            remedy="leave --incremental out, or keep the snapshot where you may write",
         ) from error
 
 

@@ -22,6 +22,7 @@ from ingest.redrive import Redrive, RedriveReport, Survey
 from ingest.shards import StreamReader
 from ingest.shelves import Shelf
 from lake.contract.exports import Export, Files, open_export
+from lake.errors import aws_error
 
 if TYPE_CHECKING:
     from dynalake.pipeline import Pipeline
@@ -144,14 +145,16 @@ def from_export(pipeline: Pipeline, address: str) -> FromExport:
     try:
         export = open_export(files, where)
     except ClientError as error:
-        raise UserError(f"{address} cannot be read ({error.response['Error']['Code']})") from error
+        code = error.response["Error"]["Code"]
+        raise UserError(f"{address} cannot be read ({code})", remedy=aws_error(error).remedy) from error
     refuse_another_table(export, source.arn, source.id)
     counted = "the export's count"
     if export.kind == "full":
         noted = pipeline.checkpoints().stream()
         if noted is None or noted.arn != source.stream_arn:
             raise BackfillError(
-                "the source's stream is another than the one that was noted: let `dynalake run` read it first"
+                "the source's stream is not the one that the pipeline recorded",
+                remedy="let `dynalake run` read it first",
             )
         refuse_unfit(export, noted.noted_at, pipeline.health_store.history(), pipeline.now_ms())
         cost = estimate_filling(export.items, export.billed_bytes, counted)
@@ -184,6 +187,7 @@ def _place(address: str) -> str:
         return f"sqs:{address}"
     if not (address.startswith("s3://") or is_queue(address) or Path(address).is_dir()):
         raise UserError(
-            f"--from {address!r}: there is no such folder; name s3://bucket/prefix, sqs:<the queue's URL> or a folder"
+            f"--from {address!r}: there is no such folder",
+            remedy="name s3://bucket/prefix, sqs:<the queue's URL> or a folder",
         )
     return address

@@ -111,8 +111,8 @@ def refresh(
             why = str(error)
     if source == "stream":
         raise SnapshotError(
-            f"the stream does not reach back to {out}: {why}; use --source scan, which reads the whole lake table, or "
-            "give incremental exports of it"
+            f"the stream does not reach back to {out}: {why}",
+            remedy="use --source scan, which reads the whole lake table, or give incremental exports of it",
         )
     on_choice(f"a new scan of {pipeline.config.lake_table}: {why}")
     report: SnapshotReport = pipeline.snapshot(out, pacing=pacing, on_progress=on_progress)
@@ -231,7 +231,8 @@ def _start(pipeline: Pipeline, out: Path) -> tuple[StreamPositions | None, str]:
     with open_lake(out) as lake:
         if pipeline.name not in lake.tables():
             raise SnapshotError(
-                f"{out} has no table {pipeline.name!r}: make it with `dynalake snapshot {pipeline.name}`"
+                f"{out} has no table {pipeline.name!r}",
+                remedy=f"make it with `dynalake snapshot {pipeline.name}`",
             )
         positions = lake.positions(pipeline.name)
     if positions is None:
@@ -261,7 +262,9 @@ def _from_exports(
     with open_lake(out) as lake:
         since = lake.positions(pipeline.name) if pipeline.name in lake.tables() else None
     if since is None:
-        raise SnapshotError(f"{out} does not tell how far it is: make it anew with `dynalake snapshot`")
+        raise SnapshotError(
+            f"{out} does not tell how far it is", remedy="make a new one with `dynalake snapshot`"
+        )
     increment = open_increment(pipeline, addresses, since, arn)
     changes = sum(export.items for _, export in increment.exports)
     on_choice(

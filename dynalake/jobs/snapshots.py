@@ -247,8 +247,8 @@ class _Rows:
             ((should,),) = self._lake.sql(f"SELECT typeof(NULL::{duckdb_type(kind)})").fetchall()
             if name not in has:
                 raise SnapshotError(
-                    f"{self._lake.path} is damaged: its table {self._table!r} lacks the column {name!r}; make it anew "
-                    f"with `dynalake snapshot {self._table}`"
+                    f"{self._lake.path} is damaged: its table {self._table!r} lacks the column {name!r}",
+                    remedy=f"make a new one with `dynalake snapshot {self._table}`",
                 )
             if has[name] != should:
                 yield name, (has[name], should)

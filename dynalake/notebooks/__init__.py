@@ -72,7 +72,7 @@ def copy_notebooks(out: Path, *, overwrite: bool = False) -> list[Copied]:
         ledger.write_text("\n".join(sorted(known)) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(
-            f"{out} cannot be written: {error.strerror}; name another folder with --out"
+            f"{out} cannot be written: {error.strerror}", remedy="name another folder with --out"
         ) from None
     return copied
 

@@ -1,4 +1,4 @@
-"""What went wrong between here and Tableau, in one line that says what to do."""
+"""What went wrong between here and Tableau, and what to do about it."""
 
 from __future__ import annotations
 
@@ -33,38 +33,65 @@ def explained(url: str, doing: str) -> Iterator[None]:
         EndpointUnavailableError,
         ServerInfoEndpointNotFoundError,
     ) as error:
-        raise PublishError(_sentence(error, url, doing)) from error
+        raise _publish_error(error, url, doing) from error
 
 
-def _sentence(error: Exception, url: str, doing: str) -> str:
+def _publish_error(error: Exception, url: str, doing: str) -> PublishError:
     import requests
     from tableauserverclient.server.endpoint import exceptions as tableau
 
     host = urlsplit(url).netloc or url
-    told: Sequence[tuple[type[Exception], Callable[[Any], str]]] = (
+    network = f"check the address {url} and the network"
+    told: Sequence[tuple[type[Exception], Callable[[Any], PublishError]]] = (
         (
             requests.exceptions.SSLError,
-            lambda of: (
-                f"{host} cannot be trusted ({_innermost(of)}): if its certificate is your company's own, let "
-                "REQUESTS_CA_BUNDLE name the file of the certificate authority"
+            lambda of: PublishError(
+                f"{host} cannot be trusted ({_innermost(of)})",
+                remedy="if its certificate is your company's own, let REQUESTS_CA_BUNDLE name the file of the "
+                "certificate authority",
             ),
         ),
-        (requests.exceptions.ProxyError, lambda of: f"the proxy to {host} cannot be used: {_innermost(of)}"),
-        (requests.Timeout, lambda _: f"{host} did not answer in time, while {doing}"),
-        (requests.ConnectionError, lambda of: f"{host} cannot be reached, while {doing}: {_innermost(of)}"),
-        (requests.RequestException, lambda of: f"{host} cannot be asked, while {doing}: {of}"),
+        (
+            requests.exceptions.ProxyError,
+            lambda of: PublishError(
+                f"the proxy to {host} cannot be used: {_innermost(of)}",
+                remedy="check HTTPS_PROXY and NO_PROXY",
+            ),
+        ),
+        (
+            requests.Timeout,
+            lambda _: PublishError(f"{host} did not answer in time, while {doing}", remedy="try again later"),
+        ),
+        (
+            requests.ConnectionError,
+            lambda of: PublishError(
+                f"{host} cannot be reached, while {doing}: {_innermost(of)}", remedy=network
+            ),
+        ),
+        (
+            requests.RequestException,
+            lambda of: PublishError(f"{host} cannot be asked, while {doing}: {of}", remedy=network),
+        ),
         (
             tableau.InternalServerError,
-            lambda of: f"{host} had a fault of its own (HTTP {of.code}), while {doing}: try again later",
+            lambda of: PublishError(
+                f"{host} failed (HTTP {of.code}), while {doing}", remedy="try again later"
+            ),
         ),
-        (tableau.JobFailedException, lambda of: f"Tableau failed, while {doing}: {reason(of)}"),
+        (
+            tableau.JobFailedException,
+            lambda of: PublishError(f"Tableau failed, while {doing}: {reason(of)}"),
+        ),
         (tableau.XMLError, lambda of: _refusal(of, doing)),
-        (tableau.RedirectError, lambda of: f"{host} leads elsewhere: {of}"),
+        (
+            tableau.RedirectError,
+            lambda of: PublishError(f"{host} leads elsewhere: {of}", remedy="give the address it leads to"),
+        ),
     )
-    for kind, sentence in told:
+    for kind, explain in told:
         if isinstance(error, kind):
-            return sentence(error)
-    return f"{host} does not answer as Tableau does: is {url} its address?"
+            return explain(error)
+    return PublishError(f"{host} does not answer as Tableau does", remedy=f"check that {url} is its address")
 
 
 def reason(error: object) -> str:
@@ -75,26 +102,27 @@ def reason(error: object) -> str:
     return ": ".join(dict.fromkeys(filter(None, told))) or "it does not say why"
 
 
-def _refusal(error: object, doing: str) -> str:
+def _refusal(error: object, doing: str) -> PublishError:
     code, told = str(getattr(error, "code", "") or ""), reason(error)
     match code[:3]:
         case "401":
-            return (
-                f"Tableau no longer takes the token, while {doing} ({told}): does another run use the same one? Each "
-                "run needs a token of its own"
+            return PublishError(
+                f"Tableau no longer takes the token, while {doing} ({told})",
+                remedy="give each run another token: a second sign-in with a token ends the first one",
             )
         case "403":
-            return (
-                f"the token's user may not do this: {doing} ({told}); the project's permissions decide (Publish, or "
-                "Save for what is there)"
+            return PublishError(
+                f"the token's user may not do this: {doing} ({told})",
+                remedy="have the project's permissions changed (Publish, or Save for what exists)",
             )
         case "409":
-            return f"there is one already: {doing} ({told})"
+            return PublishError(f"there is one already: {doing} ({told})")
         case "429":
-            return f"Tableau was asked too often, while {doing}: try again later"
+            return PublishError(f"Tableau was asked too often, while {doing}", remedy="try again later")
         case _:
-            return f"Tableau refuses, while {doing}: {told or 'it does not say why'}" + (
-                f" ({code})" if code else ""
+            return PublishError(
+                f"Tableau refuses, while {doing}: {told or 'it does not say why'}"
+                + (f" ({code})" if code else "")
             )
 
 

@@ -97,7 +97,9 @@ def signed_in(
     try:
         import tableauserverclient as tsc
     except ImportError as error:
-        raise PublishError("publishing needs tableauserverclient: install dynalake[tableau]") from error
+        raise PublishError(
+            "publishing needs tableauserverclient", remedy="run `pip install 'dynalake[tableau]'`"
+        ) from error
     address = _address(url)
     with explained(address, "looking for Tableau there"):
         server = tsc.Server(
@@ -108,7 +110,7 @@ def signed_in(
         # The library's own way to find the version takes any failure for an old server.
         told = server.server_info.get()
         if told is None or not told.rest_api_version:
-            raise PublishError(f"{address} does not answer as Tableau does: is that its address?")
+            raise PublishError(f"{address} does not answer as Tableau does", remedy="check the address")
         server.version = told.rest_api_version
     session = Session(server, address, site, token, pause_s, chunk_bytes)
     session.sign_in()
@@ -156,8 +158,9 @@ class Session:
                     f"the site {self._site!r}" if self._site else "the default site (--site names another)"
                 )
                 raise PublishError(
-                    f"Tableau does not take the token {self._token.name!r} for {where}: is its value right, has it "
-                    f"expired or been revoked, and is the site the one that it was made in? ({NAME} names it)"
+                    f"Tableau does not take the token {self._token.name!r} for {where}",
+                    remedy=f"check the token that {NAME} names: its value, that it has neither expired nor been "
+                    "revoked, and that it was created in this site",
                 ) from error
 
     def sign_out(self) -> None:
@@ -191,7 +194,9 @@ class Session:
             return Project(matching[0], paths[matching[0]])
         if matching:
             several = ", ".join(sorted(paths[each] for each in matching))
-            raise PublishError(f"there are several projects {wanted!r}: give the path of one of {several}")
+            raise PublishError(
+                f"there are several projects {wanted!r}", remedy=f"give the path of one of {several}"
+            )
         names = sorted({*paths.values(), *(str(item.name) for item in items.values())})
         near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4) or sorted(paths.values())[:5]
         told = f"; near it are {', '.join(near)}" if near else ", and the token's user sees none"
@@ -221,7 +226,8 @@ class Session:
             before = self._item(project, name)
             if mode == "create" and before is not None:
                 raise PublishError(
-                    f"there is a data source {name!r} in {project.path}: --mode overwrite replaces it"
+                    f"there is a data source {name!r} in {project.path}",
+                    remedy="--mode overwrite replaces it",
                 )
             self._publish(file, project, name, mode, description, on_progress)
             published = self._item(project, name)
@@ -310,8 +316,8 @@ class Session:
             except Exception as error:
                 if mode == "append" and _lost(error):
                     raise PublishError(
-                        f"Tableau may or may not have taken the rows for {name}: the answer was lost; look at the data "
-                        "source before you append them again"
+                        f"Tableau may or may not have taken the rows for {name}: the answer was lost",
+                        remedy="look at the data source before you append them again",
                     ) from error
                 raise
             job = tsc.JobItem.from_response(answer.content, self._server.namespace)[0]
@@ -476,9 +482,11 @@ def _address(url: str) -> str:
     address = (url if "://" in url else f"https://{url}").rstrip("/")
     parts = urlsplit(address)
     if not parts.hostname or parts.scheme not in ("https", "http"):
-        raise PublishError(f"{url} is no address of a server: give https://host")
+        raise PublishError(f"{url} is no address of a server", remedy="give https://host")
     if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-        raise PublishError(f"{url} would carry the token in clear text: give https://{parts.netloc}")
+        raise PublishError(
+            f"{url} would carry the token in clear text", remedy=f"give https://{parts.netloc}"
+        )
     return f"{parts.scheme}://{parts.netloc}"
 
 

@@ -30,7 +30,8 @@ def token_from(environment: Mapping[str, str]) -> Token:
     missing = [variable for variable, text in ((NAME, name), (VALUE, value)) if not text]
     if missing:
         raise PublishError(
-            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: make a personal access token in "
-            f"Tableau (your account, Settings), and put its name and its value into {NAME} and {VALUE}"
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set",
+            remedy="create a personal access token in Tableau "
+            f"(your account, Settings), and put its name and its value into {NAME} and {VALUE}",
         )
     return Token(name, value)

@@ -129,7 +129,7 @@ def _check_replaceable(out: Path, directory: bool) -> None:
     if strange is not None:
         raise ExportError(
             f"{out} holds {strange.relative_to(out)}, which no export wrote",
-            remedy="give a directory of its own",
+            remedy="give a directory for this export alone",
         )
 
 
@@ -212,7 +212,7 @@ class _Upload:
                 raise ExportError(
                     f"s3://{self._bucket}/{self._key} holds {strange.removeprefix(self._key)}, which no export "
                     "wrote",
-                    remedy="give a folder of its own",
+                    remedy="give a folder for this export alone",
                 )
         # Not everybody may list uploads; then a lifecycle rule must see to it.
         with suppress(ClientError):

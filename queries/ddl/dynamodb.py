@@ -246,9 +246,9 @@ def _folded(name: str) -> str:
 
 def _connection(lake_table: str, region: str, read_percent: float, endpoint: str | None) -> dict[str, str]:
     if not _LAKE_TABLE.fullmatch(lake_table):
-        raise DdlError(f"{lake_table!r} is no DynamoDB table name")
+        raise DdlError(f"{lake_table!r} is not a DynamoDB table name")
     if not _REGION.fullmatch(region):
-        raise DdlError(f"{region!r} is no AWS region")
+        raise DdlError(f"{region!r} is not an AWS region")
     if not 0.1 <= read_percent <= 1.5:
         raise DdlError(
             f"the read percent {read_percent} is out of range", remedy="give a number from 0.1 to 1.5"

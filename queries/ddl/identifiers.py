@@ -60,7 +60,7 @@ def object_name(name: str, what: str) -> str:
     """
     if not _NAME.fullmatch(name) or len(name) > MAX_COLUMN_NAME:
         raise DdlError(
-            f"{name!r} is no name for a Hive {what}",
+            f"{name!r} is not a name for a Hive {what}",
             remedy=f"use only a-z A-Z 0-9 and _, and {MAX_COLUMN_NAME} characters at most",
         )
     return quoted(name.lower())
@@ -80,7 +80,7 @@ def string_literal(text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise DdlError(f"{text!r} is no valid Unicode text") from None
+        raise DdlError(f"{text!r} is not valid Unicode text") from None
     escaped = "".join(_escaped(character) for character in text)
     return "'" + escaped.replace("${", "\\u0024{") + "'"
 

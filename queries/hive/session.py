@@ -337,8 +337,8 @@ def _tls_context(settings: HiveSettings) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=settings.tls_ca)
     except (OSError, ValueError) as error:  # an SSLError is an OSError
         raise EngineError(
-            f"hive.tls_ca = {settings.tls_ca!r} cannot be read as PEM certificates ({error}): name the file of your "
-            "certificate authority"
+            f"hive.tls_ca = {settings.tls_ca!r} cannot be read as PEM certificates ({error})",
+            remedy="name the file of your certificate authority",
         ) from error
 
 

@@ -80,7 +80,7 @@ def test_two_pipelines_cannot_share_a_lake_table() -> None:
 
 
 def test_a_missing_or_broken_file_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no such file; write one with `dynalake init`"):
+    with pytest.raises(ConfigError, match="there is no such file: write one with `dynalake init`"):
         load_config(tmp_path / "none.toml")
     (tmp_path / "broken.toml").write_text("[pipelines")
     with pytest.raises(ConfigError, match="is not TOML"):

@@ -6,6 +6,8 @@ silently without effect.
 
 from __future__ import annotations
 
+import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -105,6 +107,83 @@ class SegmentsConfig(_Strict):
     at: dict[int, Literal["keep", "hash", "mask"]] = Field(default_factory=dict)
 
 
+class ScheduledChecksConfig(_Strict):
+    """How `dynalake deploy` schedules `dynalake check`.
+
+    Attributes:
+        enabled: False neither schedules the checks nor raises an alarm when none runs.
+        target: the ARN of what runs them: an ECS cluster, or a Lambda function that runs the command it is given, in
+            one of the two accounts. Nothing schedules them if None.
+        schedule: when: EventBridge Scheduler's `rate(...)` or `cron(...)`, in UTC.
+        silent_hours: hours without a check after which an alarm is raised; from `schedule` if None.
+        arguments: words added to `check NAME --json`.
+        task_definition: of a cluster: the ARN of the task definition.
+        container: of a cluster: the name of the container in it whose entry point is dynalake.
+        task_roles: of a cluster: the ARNs of the task definition's task role and execution role.
+        subnets: of a cluster: the task's subnets.
+        security_groups: of a cluster: the task's security groups.
+        public_ip: of a cluster: whether the task has a public address.
+    """
+
+    enabled: bool = True
+    target: (
+        Annotated[
+            str,
+            StringConstraints(
+                pattern=r"^arn:aws[a-z-]*:(ecs:[a-z0-9-]+:\d{12}:cluster/|lambda:[a-z0-9-]+:\d{12}:function:)\S+$"
+            ),
+        ]
+        | None
+    ) = None
+    schedule: Annotated[str, StringConstraints(pattern=r"^(rate|cron)\(.+\)$")] = "rate(1 day)"
+    silent_hours: int | None = Field(default=None, ge=1, le=168)
+    arguments: tuple[str, ...] = ()
+    task_definition: (
+        Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:ecs:\S+:task-definition/\S+$")] | None
+    ) = None
+    container: str = "dynalake"
+    task_roles: tuple[RoleArn, ...] = ()
+    subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    public_ip: bool = False
+
+    @model_validator(mode="after")
+    def _a_cluster_needs_a_task(self) -> ScheduledChecksConfig:
+        of_a_task = {
+            "task_definition": self.task_definition,
+            "task_roles": self.task_roles,
+            "subnets": self.subnets,
+            "security_groups": self.security_groups,
+        }
+        if self.runs_task:
+            missing = [name for name, value in of_a_task.items() if not value]
+            if missing:
+                raise ValueError(f"target is an ECS cluster, which needs {' and '.join(missing)}")
+        else:
+            given = [name for name, value in of_a_task.items() if value]
+            if given:
+                raise ValueError(f"{given[0]} is given, and target is not an ECS cluster")
+        return self
+
+    @property
+    def runs_task(self) -> bool:
+        """Whether a task of a cluster runs the checks, and not a function."""
+        return self.target is not None and ":cluster/" in self.target
+
+    @property
+    def hours_until_silent(self) -> int:
+        """Hours without a check after which an alarm is raised: one and a half times what lies between two."""
+        if self.silent_hours is not None:
+            return self.silent_hours
+        return min(168, math.ceil(1.5 * self.hours_between) + 1)
+
+    @property
+    def hours_between(self) -> float:
+        """Hours from one check to the next; a `cron(...)` is taken for once a day."""
+        rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", self.schedule)
+        return int(rate[1]) * {"minute": 1 / 60, "hour": 1, "day": 24}[rate[2]] if rate else 24
+
+
 class DeployConfig(_Strict):
     """What `dynalake deploy` needs beyond the rest.
 
@@ -114,6 +193,8 @@ class DeployConfig(_Strict):
         code_bucket: a bucket of the source account for the function's code; one is made if not given.
         source: parameters of the source side's template, `ingest/templates/source.yaml`.
         lake: parameters of the lake side's template, `ingest/templates/lake.yaml`.
+        heartbeat: whether the function is invoked every five minutes to report on its stream and its mapping.
+        checks: how `dynalake check` is scheduled.
     """
 
     external_id: Annotated[str, StringConstraints(min_length=16, max_length=1224)] | None = None
@@ -121,6 +202,8 @@ class DeployConfig(_Strict):
     code_bucket: str | None = None
     source: dict[str, str | int | float] = Field(default_factory=dict)
     lake: dict[str, str | int | float] = Field(default_factory=dict)
+    heartbeat: bool = True
+    checks: ScheduledChecksConfig = Field(default_factory=ScheduledChecksConfig)
 
 
 def _form_of(action: Any) -> str:

@@ -186,6 +186,63 @@ def monthly(usage: Usage) -> Monthly:
     )
 
 
+FUNCTION_METRICS: Final = (
+    "applied",
+    "stale",
+    "deleted",
+    "quarantined",
+    "throttled",
+    "failed",
+    "batch_size",
+    "lag",
+    "behind",
+    "Heartbeat",
+)
+"""The custom metrics of a pipeline's function."""
+
+CHECK_METRICS: Final = ("parity_ratio", "freshness_s", "checks_failed", "checks_run")
+"""Those of its checks."""
+
+HEARTBEATS_PER_MONTH: Final = DAYS_PER_MONTH * 24 * 12
+HEARTBEAT_GB_SECONDS: Final = 0.25
+"""Half a second at the template's 512 MB; an assumption on the safe side."""
+HEARTBEAT_LOG_BYTES: Final = 1500
+
+
+def watching(*, alarms: int, heartbeat: bool, checks_per_month: float, table_bytes: int) -> Monthly:
+    """What it costs a month to be told when something is wrong, whatever the traffic.
+
+    What runs the checks (a task of a minute or so) is not in it: its price is that of the cluster.
+
+    Args:
+        alarms: alarms of the pipeline.
+        heartbeat: whether the function is invoked every five minutes.
+        checks_per_month: checks that are run, each of which reads both tables whole for parity.
+        table_bytes: the source table's size; the lake table's is about the same.
+    """
+    prices = _prices()
+    metrics = len(FUNCTION_METRICS) + (len(CHECK_METRICS) if checks_per_month else 0)
+    parts = {
+        "alarms, metrics and a dashboard": alarms * prices["alarm_usd_per_month"]
+        + metrics * prices["metric_usd_per_month"]
+        + prices["dashboard_usd_per_month"],
+        "heartbeat": HEARTBEATS_PER_MONTH
+        * (
+            (prices["schedule_usd_per_million"] + prices["invocation_usd_per_million"]) / 1_000_000
+            + HEARTBEAT_GB_SECONDS * prices["invocation_usd_per_gb_second"]
+            + HEARTBEAT_LOG_BYTES / BYTES_PER_GB * prices["log_usd_per_gb"]
+        )
+        if heartbeat
+        else 0.0,
+        "checks": checks_per_month
+        * (
+            prices["schedule_usd_per_million"] / 1_000_000
+            + estimate(0, table_bytes, scans=2, writes=False).usd
+        ),
+    }
+    return Monthly(parts, str(prices["date"]))
+
+
 def _prices() -> dict[str, Any]:
     text = resources.files("dynalake").joinpath("prices.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)

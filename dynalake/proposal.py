@@ -10,10 +10,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from dynalake.aws import Account, open_account
 from dynalake.config import PipelineConfig
-from dynalake.costs import estimate
+from dynalake.costs import HOURS_PER_MONTH, Monthly, estimate, watching
 from dynalake.deploy import Finding, preflight
 from dynalake.deploy.deployer import SIDES, Deployer
 from dynalake.deploy.names import partition_of
+from dynalake.doctor.functions import alarms_of
 from dynalake.errors import AccountError, DeployError
 from ingest.mapping import switch_on
 from ingest.source import VIEW_TYPES
@@ -91,6 +92,28 @@ def look_at(dynamodb: DynamoDBClient, table: str) -> SourceFacts:
         if on_demand
         else (int(throughput.get("ReadCapacityUnits", 0)), int(throughput.get("WriteCapacityUnits", 0))),
         kms_key=encryption.get("KMSMasterKeyArn") if encryption.get("SSEType") == "KMS" else None,
+    )
+
+
+def watching_of(config: PipelineConfig, facts: SourceFacts | None) -> Monthly:
+    """What watching a deployed pipeline costs a month, its checks included if they are wanted."""
+    deploy = config.deploy
+    return watching(
+        alarms=len(alarms_of(deploy)),
+        heartbeat=deploy.heartbeat,
+        checks_per_month=HOURS_PER_MONTH / deploy.checks.hours_between if deploy.checks.enabled else 0.0,
+        table_bytes=facts.table_bytes if facts else 0,
+    )
+
+
+def watching_in_words(config: PipelineConfig, cost: Monthly) -> str:
+    """That cost, and how to do without."""
+    parts = ", ".join(f"{name} ${usd:,.2f}" for name, usd in cost.parts.items())
+    return (
+        f"watching it costs about ${cost.usd:,.2f} a month: {parts} (us-east-1 prices of {cost.priced}; an estimate). "
+        f"The checks ({config.deploy.checks.schedule}) read both tables whole; deploy.checks.target names what runs "
+        "them, and until it does nothing schedules them. deploy.heartbeat = false and deploy.checks.enabled = false "
+        "do without either, and without being told of silence"
     )
 
 

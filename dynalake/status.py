@@ -18,9 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from dynalake.aws import Account
 from dynalake.config import PipelineConfig
-from dynalake.costs import Monthly, Usage, monthly
+from dynalake.costs import CHECK_METRICS, FUNCTION_METRICS, Monthly, Usage, monthly
 from dynalake.deploy.names import LAMBDA_FAILURES, alarm_prefix, function_name
-from dynalake.errors import AccountError
 from dynalake.metrics import Point, Wanted, points_of
 from dynalake.pipeline import Pipeline
 from ingest.checkpoints import Checkpoints
@@ -37,9 +36,6 @@ RECENT_S: Final = 900
 DAY_S: Final = 86_400
 LAST_CHECKS: Final = 20
 """Checks looked through for the last that compared rows, and the last that judged freshness."""
-
-CUSTOM_METRICS: Final = 8
-"""What the handler publishes of a pipeline: see `ingest.lambda_function`."""
 
 NAMESPACE: Final = "dynalake"
 
@@ -197,24 +193,16 @@ class Watch:
         usage: dict[str, Any] = {}
         with _seeing("the lake table", status):
             self._of_lake_table(status, usage, counts_tombstones)
-        with _seeing("the lake account's metrics", status):
-            self._of_lake_metrics(status, usage)
-        with _seeing("the checks", status):
-            self._of_checks(status)
-        with _seeing("the source account, and so its rows, function, metrics, quarantine and alarms", status):
-            _ = self._source.session
-            self._of_source(status, usage)
-        status.health = self._pipeline.health()  # what was found in the source account may have opened a gap
-        status.cost = monthly(Usage(**usage))
-        return status
-
-    def _of_source(self, status: Status, usage: dict[str, Any]) -> None:
         with _seeing("the source table", status):
             status.source_rows = self._pipeline.source_table.approximate_rows
         with _seeing("the function", status):
             self._of_function(status, usage)
         with _seeing("the source account's metrics", status):
             self._of_source_metrics(status, usage)
+        with _seeing("the lake account's metrics", status):
+            self._of_lake_metrics(status, usage)
+        with _seeing("the checks", status):
+            self._of_checks(status)
         with _seeing("the quarantine", status):
             status.put_away = self._put_away()
             if status.put_away.given_up:
@@ -222,8 +210,11 @@ class Watch:
                 self._pipeline.health_store.given_up(
                     "batches that Lambda gave up are in the quarantine's bucket"
                 )
+                status.health = self._pipeline.health()
         with _seeing("the alarms", status):
             self._of_alarms(status, usage)
+        status.cost = monthly(Usage(**usage))
+        return status
 
     def _of_lake_table(self, status: Status, usage: dict[str, Any], counts_tombstones: bool) -> None:
         dynamodb = self._lake.dynamodb()
@@ -250,7 +241,7 @@ class Watch:
             return
         status.by_function = True
         usage["memory_mb"] = function.get("MemorySize", 0)
-        usage["metrics"], usage["dashboards"] = CUSTOM_METRICS, 1
+        usage["metrics"], usage["dashboards"] = len(FUNCTION_METRICS) + len(CHECK_METRICS), 1
         mappings = functions.list_event_source_mappings(FunctionName=function["FunctionName"])
         states = [mapping.get("State") for mapping in mappings["EventSourceMappings"]]
         self._mappings = [mapping["UUID"] for mapping in mappings["EventSourceMappings"]]
@@ -354,7 +345,7 @@ def _seeing(what: str, status: Status) -> Iterator[None]:
     """Note what could not be looked at, and go on."""
     try:
         yield
-    except (AccountError, ClientError, BotoCoreError, IngestError) as error:
+    except (ClientError, BotoCoreError, IngestError) as error:
         status.unseen.append(f"{what}: {explained(error)}")
 
 

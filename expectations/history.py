@@ -6,6 +6,7 @@ may write it.
 
     entry "check/<at, epoch milliseconds, 15 digits>"   one for each check: verdict S, document S (JSON)
     entry "checks/accepted"                             at N: up to when the schema was accepted
+    entry "checks/told"                                 minute N: since the epoch, of the metrics last published
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lake.show import html_note, html_table
 
 PREFIX: Final = "check/"
 ACCEPTED: Final = "checks/accepted"
+TOLD: Final = "checks/told"
 KEPT: Final = 1_000
 """Outcomes kept of a pipeline: more than a month of hourly checks."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dynalake.cli.options import DEFAULT_CONFIG, AcceptRecreated, ConfigPath, Json, Name, open_pipeline
+from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_pipeline
 from dynalake.screen import Screen
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def init(
     from dynalake.configfile import add_pipeline, check_is_new, side
     from dynalake.deploy.names import check_pipeline_name, quarantine_bucket
     from dynalake.deploy.preflight import refuse
-    from dynalake.proposal import propose
+    from dynalake.proposal import propose, watching_in_words, watching_of
 
     screen = Screen(as_json=as_json)
     check_is_new(config, name)
@@ -73,7 +73,8 @@ def init(
     if alarm_email:
         deploy["alarm_email"] = alarm_email
     more: dict[str, Any] = {}
-    if runs_in == "function":
+    deployed = runs_in == "function"
+    if deployed:
         check_pipeline_name(name)
         more["quarantine"] = f"s3://{quarantine_bucket(name, source_account, region)}"
     draft = {"source": source, "lake": lake, "deploy": deploy, **more}
@@ -83,7 +84,7 @@ def init(
     refuse(proposal.findings)
     if proposal.max_wcu:
         more["max_wcu"] = proposal.max_wcu
-    if runs_in == "function":
+    if deployed:
         more["deploy"] = {**deploy, **{key: value for key, value in _parameters(proposal) if value}}
     add_pipeline(config, name, source, lake, more)
     screen.answer(
@@ -93,37 +94,34 @@ def init(
             "lake_table": pipeline.lake_table,
             "source": dataclasses.asdict(proposal.facts) if proposal.facts else None,
             "findings": [str(finding) for finding in proposal.findings],
+            **({"watching_usd_per_month": watching_of(pipeline, proposal.facts).parts} if deployed else {}),
         }
     )
     for text in proposal.facts.sentences(source_table) if proposal.facts else ():
         screen.say(text)
+    if deployed:
+        screen.say(watching_in_words(pipeline, watching_of(pipeline, proposal.facts)))
     for finding in proposal.findings:
         screen.say(f"warning: {finding}")
     screen.say(f"wrote [pipelines.{name}] to {config}; the lake table will be {pipeline.lake_table}")
-    screen.say(f"next: dynalake {'deploy' if runs_in == 'function' else 'setup'} {name}")
+    screen.say(f"next: dynalake {'deploy' if deployed else 'setup'} {name}")
 
 
 def _parameters(proposal: Proposal) -> tuple[tuple[str, dict[str, str | int]], ...]:
     return (("source", proposal.source), ("lake", proposal.lake))
 
 
-def setup(
-    name: Name,
-    accept_recreated_table: AcceptRecreated = False,
-    config: ConfigPath = DEFAULT_CONFIG,
-    as_json: Json = False,
-) -> None:
-    """Make what the lake side needs: lake table, schema catalogue, checkpoints, the facts of the source. Idempotent.
+def setup(name: Name, config: ConfigPath = DEFAULT_CONFIG, as_json: Json = False) -> None:
+    """Make what the lake side needs: lake table, schema catalogue, checkpoints. Idempotent.
 
-    The source table is looked at first; if it cannot be replicated, or is not the one that the pipeline was set up
-    for, nothing is made.
+    The source table is looked at first; if it cannot be replicated, nothing is made.
 
-    Examples: `dynalake setup orders`, `dynalake setup orders --accept-recreated-table`
+    Example: `dynalake setup orders`
     """
     screen = Screen(as_json=as_json)
     pipeline = open_pipeline(name, config)
     with screen.waiting(f"setting up {name}"):
-        steps, warning = pipeline.setup(accepts_recreated=accept_recreated_table)
+        steps, warning = pipeline.setup()
     screen.answer(
         {
             "pipeline": name,

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dynalake.cli.options import DEFAULT_CONFIG, AcceptRecreated, ConfigPath, Json, Name
+from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name
 from dynalake.errors import AccountError, DeployError
 from dynalake.screen import Screen
 
 if TYPE_CHECKING:
     from dynalake.aws import Account
-    from dynalake.config import PipelineConfig
+    from dynalake.config import DeployConfig, PipelineConfig
     from dynalake.deploy import ChangeSet, Event, Finding
     from dynalake.deploy.deployer import Deployer
     from lake.tables import Step, TableKey
@@ -49,7 +49,6 @@ def deploy(
             help="The function's zip; built if not given.", metavar="FILE", exists=True, dir_okay=False
         ),
     ] = None,
-    accept_recreated_table: AcceptRecreated = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
@@ -68,17 +67,19 @@ def deploy(
     sides = [side] if side else list(SIDES)
     source = _open("source", pipeline, needed="source" in sides or key is None)
     lake = _open("lake", pipeline, needed="lake" in sides)
-    deployer = Deployer(
-        name,
-        pipeline,
-        source,
-        lake,
-        key=_key(key) if key else None,
-        accepts_recreated=accept_recreated_table,
-    )
+    deployer = Deployer(name, pipeline, source, lake, key=_key(key) if key else None)
     documents = [_deploy_side(screen, deployer, each, dry_run=dry_run, yes=yes, code=code) for each in sides]
     noted = None if dry_run else _note(screen, deployer)
-    screen.answer({"pipeline": name, "sides": documents, "noted": noted})
+    screen.answer(
+        {
+            "pipeline": name,
+            "sides": documents,
+            "noted": noted,
+            "heartbeat": pipeline.deploy.heartbeat,
+            "checks": deployer.deployment.checks_are,
+        }
+    )
+    _tell_what_watches(screen, name, pipeline.deploy)
     if not dry_run:
         screen.say(f"next: dynalake doctor {name}, then dynalake backfill {name}")
 
@@ -188,7 +189,30 @@ def _deploy_side(
             stacks.discard(change_set)
             raise
         document["outputs"] = _carry_out(screen, stacks, change_set)
+    leftover = deployer.leftover(side)
+    if leftover is not None:
+        screen.say(f"{leftover}: the configuration no longer schedules checks on this side")
+        document = {"stack": leftover, "removed": not dry_run}
+        documents.append(document)
+        if not dry_run:
+            _confirm(f"remove {leftover}?", yes=yes, as_json=screen.as_json)
+            stacks.delete(leftover)
     return {"side": side, "stacks": documents}
+
+
+def _tell_what_watches(screen: Screen, name: str, deploy: DeployConfig) -> None:
+    """Say what is missing of heartbeat and checks."""
+    if not deploy.heartbeat:
+        screen.say(
+            "the heartbeat is switched off (deploy.heartbeat): no alarm tells that the stream has died"
+        )
+    if not deploy.checks.enabled:
+        screen.say("the checks are switched off (deploy.checks.enabled): no alarm tells that none has run")
+    elif deploy.checks.target is None:
+        screen.say(
+            f"NO CHECK IS SCHEDULED: deploy.checks.target names nothing that runs `dynalake check {name}`. Until one "
+            f"runs at least every {deploy.checks.hours_until_silent} hours, the alarm checks-silent is raised"
+        )
 
 
 def _carry_out(screen: Screen, stacks: Any, change_set: ChangeSet) -> dict[str, str]:

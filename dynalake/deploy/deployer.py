@@ -10,9 +10,9 @@ from typing import Final
 from dynalake.aws import Account
 from dynalake.config import PipelineConfig
 from dynalake.deploy.code import key_of, upload
-from dynalake.deploy.names import code_bucket, stack_name
+from dynalake.deploy.names import checks_stack_name, code_bucket, stack_name
 from dynalake.deploy.plans import Deployment, Plan, Side, bucket_is_missing, table_is_missing
-from dynalake.deploy.preflight import Finding, look_at_lake, look_at_source, look_for_another_table
+from dynalake.deploy.preflight import Finding, look_at_lake, look_at_source
 from dynalake.deploy.stacks import Stacks
 from dynalake.errors import DeployError
 from dynalake.pipeline import Pipeline
@@ -35,7 +35,6 @@ class Deployer:
         lake: Account | None,
         *,
         key: TableKey | None = None,
-        accepts_recreated: bool = False,
     ) -> None:
         """Deploy this pipeline.
 
@@ -45,17 +44,15 @@ class Deployer:
             source: the source account, where its credentials are at hand.
             lake: the lake account, likewise.
             key: the lake table's key, where the source account cannot be asked for it.
-            accepts_recreated: whether a source table that was recreated with the same key takes the place of the
-                earlier one; see `Pipeline.setup`.
 
         Raises:
             DeployError: the configuration lacks what a deployment needs.
         """
         self.deployment = Deployment(name, config)
+        _ = self.deployment.checks_side  # a target elsewhere is refused before anything is made
         self._source = source
         self._lake = lake
         self._key = key
-        self._accepts_recreated = accepts_recreated
 
     def stacks(self, side: Side) -> Stacks:
         """The stacks of a side's account."""
@@ -65,7 +62,6 @@ class Deployer:
         """What is in the way on a side.
 
         Raises:
-            SourceChangedError: the source table is not the one that the pipeline was set up for.
             SourceError: the source table cannot be replicated.
             PolicyError: the policy cannot be carried out.
         """
@@ -79,17 +75,13 @@ class Deployer:
         else:
             pipeline = self._pipeline
             _ = pipeline.lake_key  # a policy that cannot be carried out stops here
-            if self._lake is not None:
-                pipeline.check_source(accepts_recreated=self._accepts_recreated)
-            elif not self._accepts_recreated:
-                yield from look_for_another_table(self.deployment.pipeline, stacks, pipeline.described_source)
             yield from look_at_source(
                 self.deployment,
                 account.dynamodb(),
                 account.iam(),
                 account.functions(),
                 stacks,
-                pipeline.described_source,
+                pipeline.source_table,
             )
 
     def plans(self, side: Side, code: bytes = b"") -> list[Plan]:
@@ -99,9 +91,17 @@ class Deployer:
             side: which side.
             code: the function's zip, for the source side.
         """
+        checks = [self.deployment.checks()] if self.deployment.checks_side == side else []
         if side == "lake":
-            return [*self._shared(), self._lake_plan()]
-        return [self._source_plan(key_of(code))]
+            return [*self._shared(), self._lake_plan(), *checks]
+        return [self._source_plan(key_of(code)), *checks]
+
+    def leftover(self, side: Side) -> str | None:
+        """The stack of a schedule that the configuration no longer has on this side; None if there is none."""
+        stack = checks_stack_name(self.deployment.pipeline)
+        if self.deployment.checks_side == side or self.stacks(side).find(stack) is None:
+            return None
+        return stack
 
     def bring(self, code: bytes) -> bool:
         """Bring the function's zip to the source account; gives whether it was not there yet."""
@@ -115,10 +115,10 @@ class Deployer:
         """
         if self._source is None or self._lake is None:
             return None
-        steps = self._pipeline.setup(accepts_recreated=self._accepts_recreated)[0]
+        steps = self._pipeline.setup()[0]
         config = self.deployment.config
         checkpoints = Checkpoints(self._lake.dynamodb(), config.checkpoint_table, config.lake_table)
-        noted, arn = checkpoints.stream(), self._pipeline.described_source.stream_arn
+        noted, arn = checkpoints.stream(), self._pipeline.source_table.stream_arn
         if noted is not None and noted.arn != arn:
             label = label_of_stream(arn)
             self._pipeline.health_store.open_gap(
@@ -136,7 +136,7 @@ class Deployer:
             self.deployment.pipeline,
             self.deployment.config,
             self._account("source"),
-            self._lake or Account("lake", self.deployment.config.lake),
+            self._lake or self._account("source"),
             environment=os.environ,
         )
 
@@ -180,9 +180,9 @@ class Deployer:
     def _source_plan(self, code_key: str) -> Plan:
         quarantine, stack = self.deployment.quarantine()[0], stack_name(self.deployment.pipeline, "source")
         missing = bucket_is_missing(self._account("source").s3(), quarantine)
-        table = self._pipeline.described_source
+        table = self._pipeline.source_table
         return self.deployment.source(
-            table.key,
+            table.key_names,
             table.stream_arn,
             (self._code_bucket, code_key),
             makes_bucket=missing or self.stacks("source").has(stack, "Quarantine"),

@@ -70,6 +70,21 @@ def partition_of(region: str) -> str:
     return boto3.Session().get_partition_for_region(region)
 
 
+def checks_stack_name(pipeline: str) -> str:
+    """The stack that schedules a pipeline's checks, in the account of whatever runs them."""
+    return stack_name(pipeline, "checks")
+
+
+def heartbeat_schedule(pipeline: str) -> str:
+    """The schedule by which the function reports on its stream; its role has the same name."""
+    return f"dynalake-{pipeline}-heartbeat"
+
+
+def checks_schedule(pipeline: str) -> str:
+    """The schedule of a pipeline's checks; its role has the same name."""
+    return f"dynalake-{pipeline}-checks"
+
+
 def alarm_prefix(pipeline: str) -> str:
     """What the names of a pipeline's alarms begin with."""
     return f"dynalake-{pipeline}-"

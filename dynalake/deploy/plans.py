@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from botocore.exceptions import ClientError
 
-from dynalake.config import PipelineConfig
+from dynalake.config import PipelineConfig, SideConfig
 from dynalake.deploy.names import (
     check_pipeline_name,
+    checks_stack_name,
     function_role,
     role_arn,
     shared_stack_name,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_s3 import S3Client
 
-    from ingest.source import KeyAttribute
     from lake.tables import TableKey
 
 Side = Literal["source", "lake"]
@@ -134,7 +134,7 @@ class Deployment:
 
     def source(
         self,
-        key: Sequence[KeyAttribute],
+        key_names: Sequence[str],
         stream_arn: str,
         code: tuple[str, str],
         *,
@@ -144,7 +144,7 @@ class Deployment:
         """The source side's stack.
 
         Args:
-            key: the source table's key attributes, the partition key first.
+            key_names: the source table's key attributes, the partition key first.
             stream_arn: the source table's stream.
             code: bucket and key of the function's zip.
             makes_bucket: whether the stack makes the quarantine bucket, or one is there.
@@ -157,8 +157,7 @@ class Deployment:
         parameters = {
             "PipelineName": self.pipeline,
             "StreamArn": stream_arn,
-            "KeyAttributes": json.dumps([part.name for part in key], ensure_ascii=False),
-            "KeyTypes": "".join(part.type for part in key),
+            "KeyAttributes": json.dumps(list(key_names), ensure_ascii=False),
             "ReplicatedTtl": "-" if replicated_ttl is None else replicated_ttl,
             "Policy": self.policy(),
             "HashKeySecretArn": self._hash_key_secret(),
@@ -175,6 +174,9 @@ class Deployment:
             "QuarantineBucketName": bucket,
             "QuarantinePrefix": prefix,
             "AlarmEmail": self.config.deploy.alarm_email or "",
+            "Heartbeat": "true" if self.config.deploy.heartbeat else "false",
+            "Checks": self.checks_are,
+            "ChecksSilentHours": str(self.config.deploy.checks.hours_until_silent),
         }
         return Plan(
             stack_name(self.pipeline, "source"),
@@ -182,6 +184,66 @@ class Deployment:
             _with(parameters, self.config.deploy.source, f"pipelines.{self.pipeline}.deploy.source"),
             f"the function that replicates {self.config.source.table}, its alarms and its quarantine",
             frozenset({"Quarantine"}),
+        )
+
+    @property
+    def checks_are(self) -> Literal["scheduled", "unscheduled", "off"]:
+        """Whether the checks are scheduled, not scheduled although they should run, or not wanted."""
+        checks = self.config.deploy.checks
+        if not checks.enabled:
+            return "off"
+        return "scheduled" if checks.target else "unscheduled"
+
+    @property
+    def checks_side(self) -> Side | None:
+        """The side in whose account the checks are scheduled: that of their target; None if they are not.
+
+        Raises:
+            DeployError: the target is in another account or Region.
+        """
+        checks = self.config.deploy.checks
+        if self.checks_are != "scheduled" or checks.target is None:
+            return None
+        region, account = checks.target.split(":")[3:5]
+        sides: tuple[tuple[Side, SideConfig], ...] = (
+            ("lake", self.config.lake),
+            ("source", self.config.source),
+        )
+        for side, config in sides:
+            if (config.account, config.region) == (account, region):
+                return side
+        raise DeployError(
+            f"deploy.checks.target is in account {account}, Region {region}, which is neither the lake's nor the "
+            "source's",
+            remedy="name a cluster or a function in the account and Region of one of the two sides",
+        )
+
+    def checks(self) -> Plan:
+        """The stack that schedules the checks; only where they have a target."""
+        checks = self.config.deploy.checks
+        command = ["check", self.pipeline, "--json", *checks.arguments]
+        given: dict[str, Any] = {"command": command}
+        if checks.runs_task:
+            given = {"containerOverrides": [{"name": checks.container, "command": command}]}
+        parameters = {
+            "PipelineName": self.pipeline,
+            "Target": checks.target or "",
+            "Input": json.dumps(given),
+            "Schedule": checks.schedule,
+        }
+        if checks.runs_task:
+            parameters |= {
+                "TaskDefinition": checks.task_definition or "",
+                "TaskRoles": ",".join(checks.task_roles),
+                "Subnets": ",".join(checks.subnets),
+                "SecurityGroups": ",".join(checks.security_groups),
+                "AssignPublicIp": "ENABLED" if checks.public_ip else "DISABLED",
+            }
+        return Plan(
+            checks_stack_name(self.pipeline),
+            template("checks-task.yaml" if checks.runs_task else "checks-function.yaml"),
+            parameters,
+            f"the schedule of the checks, {checks.schedule}",
         )
 
     def quarantine(self) -> tuple[str, str]:

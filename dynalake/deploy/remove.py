@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from dynalake.aws import Account
 from dynalake.config import PipelineConfig
-from dynalake.deploy.names import quarantine_bucket, stack_name
+from dynalake.deploy.names import checks_stack_name, quarantine_bucket, stack_name
 from dynalake.deploy.stacks import OnEvent, Stacks
 from dynalake.errors import DeployError
 from ingest.health import HealthStore
@@ -54,7 +54,7 @@ def remove_source(
     ours = stacks.has(stack, "Quarantine") or bucket == quarantine_bucket(
         name, config.source.account, config.source.region
     )  # by its name, where an earlier stack made it
-    steps = []
+    steps = _remove_checks(name, stacks, on_event)
     if stacks.delete(stack, on_event):
         steps.append(Step(f"stack {stack}", "taken away"))
         if lake is not None and not deletes_data and _note_gap(name, config, lake, now_ms):
@@ -87,8 +87,9 @@ def remove_lake(
         DeployError: the stack, or the table, could not be deleted.
     """
     stacks, stack = Stacks(lake.cloudformation()), stack_name(name, "lake")
+    steps = _remove_checks(name, stacks, on_event)
     removed = stacks.delete(stack, on_event)
-    steps = [Step(f"stack {stack}", "taken away" if removed else "was not there")]
+    steps.append(Step(f"stack {stack}", "taken away" if removed else "was not there"))
     dynamodb = lake.dynamodb()
     if not deletes_data:
         return [*steps, Step(f"table {config.lake_table}, its catalogue and checkpoints", "kept")]
@@ -105,6 +106,12 @@ def remove_lake(
         count = _delete_entries(dynamodb, table, (partition, sort), config.lake_table)
         steps.append(Step(f"{count:,} entries of {table}", "deleted"))
     return steps
+
+
+def _remove_checks(name: str, stacks: Stacks, on_event: OnEvent) -> list[Step]:
+    """Take the schedule of the checks away, which is on the side of what runs them."""
+    stack = checks_stack_name(name)
+    return [Step(f"stack {stack}", "taken away")] if stacks.delete(stack, on_event) else []
 
 
 def _note_gap(name: str, config: PipelineConfig, lake: Account, now_ms: Callable[[], int]) -> bool:

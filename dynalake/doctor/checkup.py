@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,6 +76,7 @@ class Patient:
         source: the source account, or why it cannot be opened.
         lake: the lake account, likewise.
         environment: the process's environment, where the policy's hash key may be.
+        now_ms: the time of day, epoch milliseconds.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Patient:
     source: Account | UserError
     lake: Account | UserError
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
     def account(self, side: str) -> Account:
         """A side's account.
@@ -98,7 +101,7 @@ class Patient:
     def pipeline(self) -> Pipeline:
         """The pipeline over the accounts that are at hand."""
         source = self.account("source")
-        lake = Account("lake", self.config.lake) if isinstance(self.lake, UserError) else self.lake
+        lake = source if isinstance(self.lake, UserError) else self.lake
         return Pipeline(self.name, self.config, source, lake, environment=self.environment)
 
     @cached_property
@@ -129,6 +132,10 @@ class Patient:
         profile = f" --profile {config.profile}" if config.profile else ""
         return f"aws {call}{profile} --region {config.region}"
 
+    def redeploy(self, side: Literal["source", "lake"]) -> str:
+        """The command that makes a side as the configuration says."""
+        return f"dynalake deploy {self.name} --side {side}"
+
     @property
     def is_deployed(self) -> bool:
         """Whether a function shall replicate it, and not a worker."""
@@ -138,9 +145,10 @@ class Patient:
 def check_up(patient: Patient) -> Iterator[Check]:
     """Look at each prerequisite, in the order in which they build on one another."""
     from dynalake.doctor.functions import of_functions
+    from dynalake.doctor.schedules import of_schedules
     from dynalake.doctor.tables import of_tables
 
-    for prerequisite in (*of_tables(patient), *of_functions(patient)):
+    for prerequisite in (*of_tables(patient), *of_functions(patient), *of_schedules(patient)):
         yield _look(prerequisite)
 
 

@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 from botocore.exceptions import ClientError
 
+from dynalake.config import DeployConfig
+from dynalake.deploy.deployer import SIDES
 from dynalake.deploy.names import alarm_prefix, function_name, function_role, writer_role
 from dynalake.deploy.plans import Deployment, bucket_is_missing
 from dynalake.doctor.checkup import FailedError, Patient, Prerequisite, SkippedError
@@ -17,6 +19,8 @@ from ingest.mapping import latest_stream, mappings_faults
 from ingest.quarantine import bucket_of
 
 ALARMS: Final = (
+    "heartbeat",
+    "checks-silent",
     "iterator-age",
     "errors",
     "throttles",
@@ -31,6 +35,16 @@ ALARMS: Final = (
     "checks-failed",
 )
 """What the alarms of `ingest/templates/source.yaml` are called, behind the pipeline's name."""
+
+
+def alarms_of(deploy: DeployConfig) -> list[str]:
+    """The alarms that a deployment has."""
+    left_out = {
+        *(() if deploy.heartbeat else ("heartbeat",)),
+        *(() if deploy.checks.enabled else ("checks-silent",)),
+    }
+    return [name for name in ALARMS if name not in left_out]
+
 
 _REASON: Final = "replicated by `dynalake run`, not by a function"
 
@@ -54,9 +68,7 @@ class _Looks:
     def __init__(self, patient: Patient) -> None:
         self._patient = patient
         self._name = patient.name
-        self._redeploy = {
-            side: f"dynalake deploy {patient.name} --side {side}" for side in ("source", "lake")
-        }
+        self._redeploy = {side: patient.redeploy(side) for side in SIDES}
 
     def trust(self) -> str:
         self._only_if_deployed()
@@ -154,7 +166,7 @@ class _Looks:
         if reserved is None:
             return "not reserved"
         _ = self._patient.source_description
-        stream = self._patient.pipeline.described_source.stream_arn
+        stream = self._patient.pipeline.source_table.stream_arn
         pages = (
             self._patient.account("source").streams().describe_stream(StreamArn=stream)["StreamDescription"]
         )
@@ -209,10 +221,11 @@ class _Looks:
 
     def alarms(self) -> str:
         found = {alarm["AlarmName"].removeprefix(alarm_prefix(self._name)): alarm for alarm in self._alarms}
-        missing = [name for name in ALARMS if name not in found]
+        wanted = alarms_of(self._patient.config.deploy)
+        missing = [name for name in wanted if name not in found]
         if missing:
             raise FailedError(f"missing: {', '.join(missing)}", self._redeploy["source"])
-        off = [name for name in ALARMS if not found[name].get("ActionsEnabled", True)]
+        off = [name for name in wanted if not found[name].get("ActionsEnabled", True)]
         if off:
             raise FailedError(
                 f"switched off: {', '.join(off)}",
@@ -220,7 +233,7 @@ class _Looks:
                 + " --alarm-names "
                 + " ".join(f"{alarm_prefix(self._name)}{name}" for name in off),
             )
-        return f"{len(ALARMS)}, all on"
+        return f"{len(wanted)}, all on"
 
     def listeners(self) -> str:
         topics = sorted({action for alarm in self._alarms for action in alarm.get("AlarmActions", ())})

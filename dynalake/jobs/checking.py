@@ -8,13 +8,13 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dynalake.config import ChecksConfig
-from dynalake.errors import AccountError
 from dynalake.jobs.freshness import look_at_stream
 from dynalake.jobs.parity import MAX_SCAN_SEGMENTS, Table, read_keys
 from expectations.errors import CheckError
@@ -24,6 +24,7 @@ from expectations.history import (
     ACCEPTED,
     KEPT,
     PREFIX,
+    TOLD,
     Check,
     check_from,
     freshness_facts,
@@ -46,6 +47,10 @@ log = logging.getLogger(__name__)
 SAMPLE_ROWS: Final = 5_000
 """Rows of the lake table that are read for its lag, its keys and the team's own expectations."""
 
+MINUTE_MS: Final = 60_000
+MOST_MINUTES_AHEAD: Final = 60
+"""A minute of the check before that lies further ahead was taken from a wrong clock."""
+
 NAMESPACE: Final = "dynalake"
 """CloudWatch's; the alarms of the source side's stack watch it."""
 
@@ -66,7 +71,7 @@ class CheckJob:
         health: what the pipeline knows about itself.
         schema: what the catalogue knows.
         parity: compares both sides.
-        cloudwatch: makes the client for metrics; None for no metrics.
+        cloudwatch: where metrics go; nowhere if None.
         now_ms: the time of day, epoch milliseconds.
         sleep: waits that many seconds.
         random: chooses the sample.
@@ -84,7 +89,7 @@ class CheckJob:
     health: Callable[[], Health]
     schema: Callable[[], Sequence[Observation]]
     parity: Callable[[], ParityResult]
-    cloudwatch: Callable[[], CloudWatchClient] | None
+    cloudwatch: CloudWatchClient | None
     now_ms: Callable[[], int]
     sleep: Callable[[float], None]
     random: random.Random
@@ -132,7 +137,7 @@ class CheckJob:
             mend=self._remedies(outcomes, fresh),
         )
         self._keep(check)
-        self._tell(check)
+        self._tell(check, whole=set(SUITES) <= set(suites))
         return check
 
     def history(self) -> list[Check]:
@@ -233,30 +238,52 @@ class CheckJob:
         for entry in entries[:-KEPT]:
             self.checkpoints.delete(entry)
 
-    def _tell(self, check: Check) -> None:
-        """The metrics that the alarms watch, each with the dimension `pipeline`."""
+    def _tell(self, check: Check, *, whole: bool) -> None:
+        """The metrics that the alarms watch, each with the dimension `pipeline`.
+
+        Args:
+            check: what was found.
+            whole: whether every suite was run. A part of them can raise the alarm of failed checks and not reset it.
+        """
         if self.cloudwatch is None:
             return
         values: dict[str, float | None] = {
             "parity_ratio": check.parity["ratio"] if check.parity else None,
             "freshness_s": check.freshness["behind_s"] if check.freshness else None,
-            "checks_failed": float(check.failed),
+            "checks_failed": float(check.failed) if whole or check.failed else None,
+            "checks_run": 1.0,
         }
+        at = self._minute_of_its_own()
         data: list[Any] = [
             {
                 "MetricName": name,
                 "Dimensions": [{"Name": "pipeline", "Value": self.pipeline}],
+                "Timestamp": at,
                 "Value": value,
-                "Unit": {"freshness_s": "Seconds", "checks_failed": "Count"}.get(name, "None"),
+                "Unit": {"freshness_s": "Seconds", "parity_ratio": "None"}.get(name, "Count"),
             }
             for name, value in values.items()
             if value is not None
         ]
         try:
-            self.cloudwatch().put_metric_data(Namespace=NAMESPACE, MetricData=data)
-        except (ClientError, BotoCoreError, AccountError) as error:
-            # The outcome of the check is worth more than its metric.
+            self.cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=data)
+        except (ClientError, BotoCoreError) as error:
+            # A check that found out is worth more than its metric.
             log.warning("CloudWatch did not take the metrics: %s", error)
+
+    def _minute_of_its_own(self) -> datetime:
+        """The minute for which the metrics are published: now, or the one after that of the check before.
+
+        The alarms watch the worst value of each minute, and keep their state until another minute has a value. A check
+        that fails and the check after the repair, both within one minute, would leave the alarm raised for good.
+        CloudWatch takes values for up to two hours ahead (API reference, PutMetricData).
+        """
+        minute = self.now_ms() // MINUTE_MS
+        before = self.checkpoints.get(TOLD)
+        if before is not None and minute <= int(before["minute"]["N"]) < minute + MOST_MINUTES_AHEAD:
+            minute = int(before["minute"]["N"]) + 1
+        self.checkpoints.put(TOLD, {"minute": {"N": str(minute)}})
+        return datetime.fromtimestamp(minute * MINUTE_MS / 1000, UTC)
 
 
 def suites_of(name: str) -> tuple[Suite, ...]:

@@ -85,6 +85,7 @@ def test_a_healthy_pipeline_passes_and_tells_cloudwatch(
         "parity_ratio": dimension,
         "freshness_s": dimension,
         "checks_failed": dimension,
+        "checks_run": dimension,
     }
     (kept,) = open_pipeline(config).check_job().history()
     assert json.loads(json.dumps(kept.document())) == document

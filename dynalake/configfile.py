@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dynalake.config import load_config
 from dynalake.errors import ConfigError
+from lake.contract.files import write_text
 
 
 def check_is_new(path: Path, name: str) -> None:
@@ -56,13 +56,7 @@ def add_pipeline(
     settings = {"source": source, "lake": lake, **(more or {})}
     lines = "".join(f"{key} = {_value(value)}\n" for key, value in settings.items())
     text = f"{before}[pipelines.{name}]\n{lines}"
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None
+    write_text(path, text, error=ConfigError)
 
 
 def _value(value: Any) -> str:

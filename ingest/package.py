@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from ingest.errors import IngestError
+from lake.contract.files import shared_mode, write_bytes
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 """The folder in which `ingest` and `lake` stand: the repository."""
@@ -96,9 +97,7 @@ def build_lambda_zip(out: Path, root: Path = ROOT) -> Package:
         _write(partial, files)
         content = partial.read_bytes()
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.partial")
-    unfinished.write_bytes(content)
-    unfinished.replace(out)
+    write_bytes(out, content, error=PackageError, mode=shared_mode())
     return Package(out, len(files), len(content), hashlib.sha256(content).hexdigest())
 
 

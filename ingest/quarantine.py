@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,8 +84,9 @@ class DirectoryPlace:
     """Documents in a folder: for a worker on a laptop or an EC2 host."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep documents as `<folder>/<name>.json`; the folder is made when it is first needed."""
+        """Keep documents as `<folder>/<name>.json`; the folder is created when it is first needed."""
         self._folder = folder
+        self._swept: set[Path] = set()
 
     def put(self, name: str, document: Mapping[str, Any]) -> None:
         """Keep the document, whole or not at all.
@@ -94,19 +94,15 @@ class DirectoryPlace:
         Raises:
             QuarantineError: the folder cannot be written.
         """
+        from lake.contract import files  # imported here because the Lambda function never needs it
+
         target = self._folder / f"{name}.json"
-        partial = target.with_suffix(f".{os.getpid()}.partial")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(_bytes(document))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
-        except OSError as error:
-            raise QuarantineError(
-                f"the quarantine folder {self._folder} cannot be written: {error.strerror}"
-            ) from error
+        with files.explaining(self._folder, QuarantineError):
+            files.make_folder(target.parent)
+            if target.parent not in self._swept:
+                files.sweep(target.parent)
+                self._swept.add(target.parent)
+        files.write_bytes(target, _bytes(document), error=QuarantineError, sweeps=False)
 
 
 class SqsPlace:

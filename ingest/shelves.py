@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ingest.errors import QuarantineError
 from ingest.quarantine import DirectoryPlace, SqsPlace, bucket_of, is_queue, queue_of
+from lake.contract.files import make_folder
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -206,7 +207,7 @@ class FolderShelf:
         """Move the file to `done/`."""
         target = self._folder / DONE / stored.name
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             Path(stored.handle).replace(target)
         except FileNotFoundError:  # somebody else has settled it
             return

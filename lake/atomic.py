@@ -1,41 +1,27 @@
-"""A file that is replaced in one step: whoever reads sees the old one or the new one, never half of one.
+"""How a snapshot is replaced: what `lake.contract.files` does for every file, and what is special about DuckDB's.
 
-The new file is written beside the old one (`.<name>.<pid>.part`, with a folder `.<name>.<pid>.work` for what
-is needed meanwhile) and then renamed over it. What dead runs left is removed by the next one.
+A snapshot takes long to build, so only one writer at a time may build it; the second one is refused at once.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import duckdb
 
+from lake.contract import files
+from lake.contract.files import Replacement
 from lake.errors import SnapshotBusyError, SnapshotError
 
 _DUCKDB_MAGIC: Final = b"DUCK"
 _MAGIC_OFFSET: Final = 8
 _FICLONE: Final = 0x40049409
 """Linux's request to share blocks, ioctl_ficlone(2)."""
-_LOADED_AT: Final = time.time()
-"""What bears this process's number but is older was left by a dead one: in a container, that is often the
-same number again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replacement:
-    """Where a new snapshot is made: `file` becomes the snapshot, `work` is thrown away."""
-
-    file: Path
-    work: Path
 
 
 @contextmanager
@@ -55,33 +41,23 @@ def replacing(
 
     Raises:
         SnapshotBusyError: `out` is being written.
-        SnapshotError: `out` is no place for a snapshot, or is something else than one.
+        SnapshotError: `out` is not a place for a snapshot, or is something else than one.
     """
     out = out.absolute()
     _check(out)
-    place = Replacement(
-        out.with_name(f".{out.name}.{os.getpid()}.part"), out.with_name(f".{out.name}.{os.getpid()}.work")
-    )
-    _sweep(out)
-    try:
-        place.work.mkdir()
-    except FileExistsError:
-        raise SnapshotBusyError(
-            f"{out} is being written by another thread of this process", remedy="wait for it"
-        ) from None
-    except OSError as error:
-        raise SnapshotError(f"{out.parent} cannot be written: {error.strerror}") from error
-    try:
-        _sweep(out)
+    with files.replacing(
+        out,
+        error=SnapshotError,
+        exclusive=SnapshotBusyError,
+        finish=lambda place: (finish or _publish_anew)(out, place),
+    ) as place:
         (begin or copy)(out, place)
         yield place
-        if finish is None:
-            publish(out, place)
-            remove_path(spare_of(out))
-        else:
-            finish(out, place)
-    finally:
-        _remove(place)
+
+
+def _publish_anew(out: Path, place: Replacement) -> None:
+    files.publish(out, place)
+    files.remove(spare_of(out))
 
 
 def spare_of(out: Path) -> Path:
@@ -98,19 +74,6 @@ def copy(out: Path, place: Replacement) -> None:
             _check_snapshot(out, place.file)
     except OSError as error:
         raise SnapshotError(f"{out} cannot be copied: {error.strerror or error}") from error
-
-
-def publish(out: Path, place: Replacement) -> None:
-    """Puts the new file in place of the old one, in one step, once it is on the disk."""
-    try:
-        with place.file.open("rb") as file:
-            os.fsync(file.fileno())
-        if out.exists():
-            # Who may read the old one may read the new one.
-            shutil.copymode(out, place.file)
-        place.file.replace(out)
-    except OSError as error:
-        raise SnapshotError(f"{out} cannot be written: {error.strerror or error}") from error
 
 
 def _clone(source: Path, target: Path) -> bool:
@@ -168,45 +131,3 @@ def _check_snapshot(out: Path, copy: Path) -> None:
         raise SnapshotError(
             f"{out} is a DuckDB file, but not a snapshot made by dynalake", remedy="give another path"
         )
-
-
-def _sweep(out: Path) -> None:
-    """Removes what dead runs left, and refuses to run beside a living one."""
-    pattern = re.compile(re.escape(f".{out.name}.") + r"(\d+)\.(?:part(?:\.wal)?|work)")
-    for path in out.parent.iterdir():
-        match = pattern.fullmatch(path.name)
-        if match is None:
-            continue
-        if int(match[1]) == os.getpid():
-            if path.stat().st_mtime >= _LOADED_AT:
-                continue
-        elif _alive(int(match[1])):
-            raise SnapshotBusyError(
-                f"{out} is being written by process {match[1]}",
-                remedy=f"wait for it, or, if that is something else, remove {path}",
-            )
-        remove_path(path)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _remove(place: Replacement) -> None:
-    remove_path(place.file)
-    remove_path(place.file.with_name(place.file.name + ".wal"))
-    remove_path(place.work)
-
-
-def remove_path(path: Path) -> None:
-    """Removes a file or a folder with all that is in it; nothing where there is none."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -34,8 +34,9 @@ from typing import Any, Final
 
 import duckdb
 
-from lake.atomic import Replacement, copy, publish, remove_path, replacing, spare_of
+from lake.atomic import copy, replacing, spare_of
 from lake.contract.catalogue import Observation
+from lake.contract.files import Replacement, publish, remove
 from lake.contract.positions import StreamPositions
 from lake.errors import SnapshotError
 from lake.lines import spool
@@ -191,13 +192,13 @@ class _Turn:
     def finish(self, out: Path, place: Replacement) -> None:
         """Publishes the file, and keeps what was published until now as the spare."""
         if not out.exists() or _stamp(out) != self._published:
-            raise SnapshotError(f"{out} was changed by another writer meanwhile", remedy="run it again")
+            raise SnapshotError(f"{out} was changed by somebody else meanwhile", remedy="run it again")
         following = self._prepare_spare(out, place)
         publish(out, place)
         spare = spare_of(out)
         if following is not None:
             with suppress(OSError):
-                remove_path(spare)
+                remove(spare)
                 following.rename(spare)
 
     def _take_spare(self, place: Replacement) -> _Entry | None:
@@ -231,7 +232,7 @@ class _Turn:
         following = place.work / "next"
         file = following / "snapshot.duckdb"
         try:
-            following.mkdir()
+            following.mkdir(mode=0o700)
             file.hardlink_to(out)
             changes.rename(following / "changes")
             told = {

@@ -26,8 +26,9 @@ from typing import Any, Final, Literal
 
 import duckdb
 
-from lake.atomic import Replacement, replacing
+from lake.atomic import replacing
 from lake.contract.catalogue import Observation
+from lake.contract.files import Replacement
 from lake.contract.positions import StreamPositions
 from lake.contract.rows import DELETED, VERSION
 from lake.contract.versions import ABSENT

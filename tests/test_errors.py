@@ -31,7 +31,7 @@ ADVICE = re.compile(
     r"shorten|start|stop|switch|take|try|update|use|wait|write|is it|is its|is that|does)\b"
 )
 """How advice begins where it is joined to a fault."""
-ODD = re.compile(r"\b(mend\w*|is none[.,:]|nobody to|settled|gone on|somebody)\b")
+ODD = re.compile(r"\b(mend\w*|is none[.,:]|nobody to|settled|gone on)\b")
 
 
 def trees() -> Iterator[tuple[Path, ast.Module]]:

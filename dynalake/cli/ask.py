@@ -13,6 +13,7 @@ import typer
 from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json
 from dynalake.errors import UserError
 from dynalake.screen import Screen
+from lake.contract.files import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -166,24 +167,21 @@ def _write(reader: pa.RecordBatchReader, out: Path) -> int:
     from pyarrow import csv
     from pyarrow import parquet as pq
 
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
     rows = 0
-    try:
-        if out.suffix == ".parquet":
-            writer: Any = pq.ParquetWriter(partial, reader.schema, compression="zstd")
-        elif out.suffix == ".csv":
-            writer = csv.CSVWriter(partial, reader.schema)
-        else:
-            writer = pa.ipc.new_file(str(partial), reader.schema)
-        with writer:
-            for batch in reader:
-                writer.write_batch(batch)
-                rows += batch.num_rows
-        partial.replace(out)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{out} cannot be written: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(out, error=UserError) as place:
+        try:
+            if out.suffix == ".parquet":
+                writer: Any = pq.ParquetWriter(place.file, reader.schema, compression="zstd")
+            elif out.suffix == ".csv":
+                writer = csv.CSVWriter(place.file, reader.schema)
+            else:
+                writer = pa.ipc.new_file(str(place.file), reader.schema)
+            with writer:
+                for batch in reader:
+                    writer.write_batch(batch)
+                    rows += batch.num_rows
+        except pa.ArrowException as error:
+            raise UserError(f"{out} cannot be written: {error}") from None
     return rows
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import typer
 from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, Name, open_set_up
 from dynalake.errors import UserError
 from dynalake.screen import Screen
+from lake.contract.files import replacing
 
 if TYPE_CHECKING:
     from dynalake.jobs.parity import Scope
@@ -375,16 +375,12 @@ def _as_line(difference: Difference) -> dict[str, Any]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[TextIO]:
-    """A file that takes the place of `path` when it is whole; that it can be written is known at once."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            yield file
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"the differences cannot be written to {path}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    """A text file that replaces `path` when it is complete; a path that cannot be written is refused at once."""
+    with (
+        replacing(path, error=UserError) as place,
+        place.file.open("w", encoding="utf-8") as file,
+    ):
+        yield file
 
 
 def _read(path: Path) -> Iterator[Mapping[str, Any]]:

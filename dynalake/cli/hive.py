@@ -13,6 +13,7 @@ import typer
 from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_set_up
 from dynalake.errors import UserError
 from dynalake.screen import Screen
+from lake.contract.files import shared_mode, write_text
 
 if TYPE_CHECKING:
     from dynalake.config import Config
@@ -272,11 +273,4 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """In one step, so that a kill leaves the old file."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    write_text(path, text, error=UserError, mode=shared_mode())

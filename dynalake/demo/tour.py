@@ -32,6 +32,7 @@ from dynalake.pipeline import Pipeline
 from dynalake.screen import Screen
 from ingest.records import lambda_event
 from ingest.shards import StreamReader
+from lake.contract.files import shared_mode, write_text
 
 if TYPE_CHECKING:
     from expectations.parity import ParityResult
@@ -225,7 +226,7 @@ def _hand_over(
         summary.claim(f"the {format_} export has every row", export.rows == result.source_rows)
     ddl = over_lake(pipeline).ddl()
     ddl_file = folder / f"{TABLE}.hive.sql"
-    ddl_file.write_text(ddl.text + ";\n", encoding="utf-8")
+    write_text(ddl_file, ddl.text + ";\n", error=UserError, mode=shared_mode())
     summary.facts["ddl"] = str(ddl_file)
     screen.say(f"\n   Hive on EMR, over the lake table itself ({ddl_file}):\n")
     screen.say(ddl.text + ";")

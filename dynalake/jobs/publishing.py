@@ -307,7 +307,7 @@ def _memory(snapshot: Path) -> Path:
 
 def _make_memory(snapshot: Path) -> None:
     try:
-        _memory(snapshot).mkdir(exist_ok=True)
+        _memory(snapshot).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise PublishError(
             f"{_memory(snapshot)}, where what was published is remembered, cannot be created ({error.strerror})",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from dynalake.errors import UserError
 from dynalake.pipeline import Pipeline
 from expectations.report.page import Subject, render
+from lake.contract.files import write_text
 
 
 def write_report(out: Path, pipelines: Sequence[Pipeline]) -> dict[str, str]:
@@ -20,14 +20,7 @@ def write_report(out: Path, pipelines: Sequence[Pipeline]) -> dict[str, str]:
     """
     subjects = [_subject(pipeline) for pipeline in pipelines]
     page = render(subjects, max(pipeline.now_ms() for pipeline in pipelines))
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(out)
-    except OSError as error:
-        raise UserError(f"the report cannot be written to {out}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(out, page, error=UserError)
     return {subject.name: subject.verdict for subject in subjects}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from dynalake.errors import UserError
+from lake.contract.files import shared_mode, write_bytes, write_text
 
 HERE: Final = Path(__file__).parent
 _INSTALLED: Final = HERE / "stories"
@@ -64,12 +65,10 @@ def copy_notebooks(out: Path, *, overwrite: bool = False) -> list[Copied]:
             content, target = source.read_bytes(), out / source.name
             done = _what_to_do(target, content, known, overwrite=overwrite)
             if done in ("copied", "renewed"):
-                partial = target.with_name(f".{target.name}.partial")
-                partial.write_bytes(content)
-                partial.replace(target)
+                write_bytes(target, content, error=UserError, mode=shared_mode())
             known.add(_digest(content))
             copied.append(Copied(source.name, done))
-        ledger.write_text("\n".join(sorted(known)) + "\n", encoding="utf-8")
+        write_text(ledger, "\n".join(sorted(known)) + "\n", error=UserError, mode=shared_mode())
     except OSError as error:
         raise UserError(
             f"{out} cannot be written: {error.strerror}", remedy="name another folder with --out"

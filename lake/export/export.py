@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,14 +108,16 @@ def export_table(
                 f"{snapshot} has no table {table!r}; it has {', '.join(lake.tables()) or 'none'}"
             )
         rows = lake.freshness(table).rows
+        # Whoever may read the snapshot may read what is exported from it.
+        mode = stat.S_IMODE(snapshot.stat().st_mode) & 0o666
         if incremental and (format == "hyper" or format == "tdsx"):
             part = Path(out)
             with _explained(table, out), watching(lake.connection, on_progress):
-                increment = tableau.update(lake, table, part, format, layout)
+                increment = tableau.update(lake, table, part, format, layout, mode)
             files = [part]
             size = part.stat().st_size
         else:
-            with _target(out, s3, directory, on_progress) as part:
+            with _target(out, s3, directory, on_progress, mode) as part:
                 with _explained(table, out), watching(lake.connection, on_progress):
                     _write(lake, table, format, part, layout)
                 files = files_of(part)
@@ -135,14 +138,16 @@ def _explained(table: str, out: Path | str) -> Iterator[None]:
 
 
 @contextmanager
-def _target(out: Path | str, s3: S3Client | None, directory: bool, on_progress: Progress) -> Iterator[Path]:
+def _target(
+    out: Path | str, s3: S3Client | None, directory: bool, on_progress: Progress, mode: int
+) -> Iterator[Path]:
     if str(out).startswith("s3://"):
         if s3 is None:
             raise ExportError(f"{out} needs an S3 client")
         with s3_target(str(out), s3, directory=directory, on_progress=on_progress) as part:
             yield part
     else:
-        with local_target(Path(out), directory=directory) as part:
+        with local_target(Path(out), directory=directory, mode=mode) as part:
             yield part
 
 

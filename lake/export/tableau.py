@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from lake.contract.files import PRIVATE
 from lake.export import hyper
 from lake.export.extract import ExtractColumn, extract_columns
 from lake.export.increment import Changes, apply_changes, find_changes
@@ -60,6 +61,7 @@ def update(
     out: Path,
     format_: TableauFormat,
     layout: Layout,
+    mode: int = PRIVATE,
 ) -> Increment:
     """Brings the extract `out` up to date, by what changed since it was written where that can be told.
 
@@ -69,6 +71,7 @@ def update(
         out: the extract; it is written in full where it is missing, or nothing tells what it was made from.
         format_: "hyper" or "tdsx".
         layout: as for `write`; there is no order.
+        mode: of a new file.
 
     Raises:
         ExportError: a library is not installed, the target cannot be written, or Hyper refuses the data.
@@ -81,7 +84,7 @@ def update(
         before, changes = _changes(lake, table, out, columns, now)
         if not changes.gone and not changes.come:
             return Increment(None, 0, 0)
-        with _targets(out) as (part, trail_part):
+        with _targets(out, mode) as (part, trail_part):
             _exchange(lake, table, out, part, format_, columns, before, changes)
             told = replace(
                 now,
@@ -93,7 +96,7 @@ def update(
             return Increment(None, changes.gone, changes.come)
     except NoTrailError as error:
         why = str(error)
-    with _targets(out) as (part, trail_part):
+    with _targets(out, mode) as (part, trail_part):
         _write(lake, table, part, format_, columns, layout)
         write_trail(
             lake, table, trail_part, replace(now, digest=digest(part), written_bytes=part.stat().st_size)
@@ -102,14 +105,14 @@ def update(
 
 
 @contextmanager
-def _targets(out: Path) -> Iterator[tuple[Path, Path]]:
+def _targets(out: Path, mode: int) -> Iterator[tuple[Path, Path]]:
     """Places for an extract and its trail.
 
     The extract is put in its place first: between the two it has no trail that fits, and is written in full next.
     """
     with (
-        local_target(trail_of(out), directory=False) as trail_part,
-        local_target(out, directory=False) as part,
+        local_target(trail_of(out), directory=False, mode=mode) as trail_part,
+        local_target(out, directory=False, mode=mode) as part,
     ):
         yield part, trail_part
 
@@ -167,10 +170,6 @@ def _write(
     with workplace(part) as folder:
         if format_ == "hyper":
             hyper.write(lake, table, part, columns, layout.sort_by)
-            # Hyper lets only the owner and his group read what it makes: let all read it who may read files made here.
-            made = folder / "made"
-            made.touch()
-            part.chmod(made.stat().st_mode)
             return
         inner = folder / "extract.hyper"
         hyper.write(lake, table, inner, columns, layout.sort_by)

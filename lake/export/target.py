@@ -1,8 +1,6 @@
 """Where an export goes, and how it gets there in one step.
 
-On this machine the export is written beside its target under a temporary name and renamed over it. A folder cannot
-be renamed over another: the old one steps aside for a moment, and if a run is killed in that moment, the next one
-puts it back. What dead runs left is removed by the next.
+On this machine, `lake.contract.files` replaces the file or the folder.
 
 In S3 nothing can be renamed. The export is written to a local temporary folder first; then each file is sent as a
 multipart upload, which S3 shows to nobody until it is completed. Once all are sent they are completed, one request
@@ -15,9 +13,6 @@ cost room until they are aborted: the next run aborts those older than a day, an
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lake.contract import files
 from lake.errors import ExportError, aws_error
 
 if TYPE_CHECKING:
@@ -46,39 +42,27 @@ Progress = Callable[[int, int], None]
 
 
 @contextmanager
-def local_target(out: Path, *, directory: bool) -> Iterator[Path]:
+def local_target(out: Path, *, directory: bool, mode: int = files.PRIVATE) -> Iterator[Path]:
     """A place to write to, put in place of `out` when the block ends well and removed when not.
 
+    Args:
+        out: the file, or the folder.
+        directory: whether it is a folder.
+        mode: of a new file.
+
     Raises:
-        ExportError: `out` is no place for an export.
+        ExportError: `out` is not a place for an export.
     """
-    out = out.absolute()
-    _check(out)
-    _sweep(out)
     _check_replaceable(out, directory)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        _remove(part)
-        if directory:
-            part.mkdir()
-        yield part
-        _put(part, out)
-    except OSError as error:
-        raise ExportError(f"{out} cannot be written: {error.strerror or error}") from error
-    finally:
-        _remove(part)
+    with files.replacing(out, error=ExportError, directory=directory, mode=mode) as place:
+        yield place.file
 
 
 @contextmanager
 def workplace(part: Path) -> Iterator[Path]:
-    """A folder beside what is being written, for what is needed meanwhile; a dead run's is removed with its part."""
-    folder = part.with_suffix(".work")
-    _remove(folder)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        _remove(folder)
+    """A folder for temporary files beside what is being written."""
+    with tempfile.TemporaryDirectory(dir=part.parent) as folder:
+        yield Path(folder)
 
 
 @contextmanager
@@ -107,13 +91,6 @@ def files_of(part: Path) -> list[Path]:
     return sorted(path for path in part.rglob("*") if path.is_file()) if part.is_dir() else [part]
 
 
-def _check(out: Path) -> None:
-    if not out.parent.is_dir():
-        raise ExportError(f"{out.parent} is not a directory", remedy="make it, or give another path")
-    if not os.access(out.parent, os.W_OK):
-        raise ExportError(f"{out.parent} cannot be written")
-
-
 def _check_replaceable(out: Path, directory: bool) -> None:
     if not directory:
         if out.is_dir():
@@ -131,50 +108,6 @@ def _check_replaceable(out: Path, directory: bool) -> None:
             f"{out} holds {strange.relative_to(out)}, which no export wrote",
             remedy="give a directory for this export alone",
         )
-
-
-def _sweep(out: Path) -> None:
-    """Puts back what a killed run had moved aside, and removes what it left."""
-    pattern = re.compile(re.escape(f".{out.name}.") + r"(\d+)\.(part|old|work)")
-    for path in sorted(out.parent.iterdir()):
-        match = pattern.fullmatch(path.name)
-        if match is None or (int(match[1]) != os.getpid() and _alive(int(match[1]))):
-            continue
-        if match[2] == "old" and not out.exists():
-            path.rename(out)
-        else:
-            _remove(path)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _put(part: Path, out: Path) -> None:
-    if not out.is_dir():
-        part.replace(out)
-        return
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    out.rename(old)
-    try:
-        part.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    shutil.rmtree(old)
-
-
-def _remove(part: Path) -> None:
-    if part.is_dir():
-        shutil.rmtree(part)
-    else:
-        part.unlink(missing_ok=True)
 
 
 def _bucket_and_key(uri: str, *, directory: bool) -> tuple[str, str]:

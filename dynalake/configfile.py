@@ -9,7 +9,7 @@ from typing import Any
 
 from dynalake.config import load_config
 from dynalake.errors import ConfigError
-from lake.contract.files import write_text
+from lake.contract.files import replacing
 
 
 def check_is_new(path: Path, name: str) -> None:
@@ -48,15 +48,16 @@ def add_pipeline(
     Raises:
         ConfigError: the file holds a pipeline of this name already, is not sound, or cannot be written.
     """
-    before = ""
-    if path.exists():
-        check_is_new(path, name)
-        before = path.read_text(encoding="utf-8").rstrip("\n") + "\n\n"
     # A JSON string is a TOML basic string, and the name was checked to be a bare key.
     settings = {"source": source, "lake": lake, **(more or {})}
     lines = "".join(f"{key} = {_value(value)}\n" for key, value in settings.items())
-    text = f"{before}[pipelines.{name}]\n{lines}"
-    write_text(path, text, error=ConfigError)
+    # Nobody else may add a pipeline between the reading of the file and its replacement.
+    with replacing(path, error=ConfigError, exclusive=ConfigError) as place:
+        before = ""
+        if path.exists():
+            check_is_new(path, name)
+            before = path.read_text(encoding="utf-8").rstrip("\n") + "\n\n"
+        place.file.write_text(f"{before}[pipelines.{name}]\n{lines}", encoding="utf-8")
 
 
 def _value(value: Any) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from expectations.parity import Difference, ParityResult
     from ingest.repair import RepairReport
     from lake.contract.health import State
+
+Keys = Literal["lake", "source", "both"]
+"""Which keys of a difference a file holds, where the policy hashes the key."""
 
 SAMPLE = 10
 """Differences shown on the screen; the file has them all."""
@@ -70,7 +74,15 @@ def parity(
             metavar="FILE",
         ),
     ] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what differs, and compare again.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what differs, and compare again.")] = False,
+    source_keys: Annotated[
+        bool,
+        typer.Option(
+            "--source-keys",
+            help="Where the policy hashes the key, write the source's own key beside it. `repair --from` needs it; "
+            "whoever reads the file can then undo the hash of these keys.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write every difference, as JSON lines; NAME.parity.jsonl if not given."),
@@ -131,12 +143,14 @@ def parity(
     if dry_run:
         screen.answer({"pipeline": name, "estimate": dataclasses.asdict(cost)})
         return
-    before = result = _compare_into(report, screen, pipeline, scope)
+    keys: Keys = "both" if source_keys else "lake"
     mended = None
-    if repair and result.differences and result.differences[0].where == "lake":  # the lake's come first
-        _show(screen, result)
-        mended = _mend(screen, pipeline, report)
-        result = _compare_into(report, screen, pipeline, scope)
+    with to_repair() as asked:
+        before = result = _compare_into(report, screen, pipeline, scope, keys, asked if repair else None)
+        if repair and result.differences and result.differences[0].where == "lake":  # the lake's come first
+            _show(screen, result)
+            mended = _mend(screen, pipeline, asked)
+            result = _compare_into(report, screen, pipeline, scope, keys)
     health = pipeline.health()
     screen.answer(
         {
@@ -159,7 +173,7 @@ def parity(
     for gap in health.gaps:
         screen.say(f"GAP: {gap.detail}")
     if not result.exact:
-        _say_what_to_do(screen, name, report, result, health.state)
+        _say_what_to_do(screen, name, report, result, health.state, keys)
         raise typer.Exit(1)
 
 
@@ -226,12 +240,17 @@ def _compare_export(screen: Screen, name: str, snapshot: Path | None, export: Pa
     raise typer.Exit(1)
 
 
-def _say_what_to_do(screen: Screen, name: str, report: Path, result: ParityResult, state: State) -> None:
-    """The remedies: the lake is repaired, a snapshot is made anew."""
+def _say_what_to_do(
+    screen: Screen, name: str, report: Path, result: ParityResult, state: State, keys: Keys
+) -> None:
+    """The remedies: repair the lake, make a new snapshot."""
     where = {each.where for each in result.differences}
     if "lake" in where:
         _say_what_may_come(screen, name, state)
-        screen.say(f"repair the lake with: dynalake repair {name} --from {report}")
+        hides = keys == "lake" and any(
+            each.source_key is not None and each.key != each.source_key for each in result.differences
+        )
+        screen.say(f"repair the lake with: dynalake repair {name}" + ("" if hides else f" --from {report}"))
     if "copy" in where or result.problems:
         screen.say(f"make the snapshot anew with: dynalake snapshot {name}")
     if where:
@@ -275,8 +294,15 @@ def _at_most(result: ParityResult) -> float:
     return min(1.0, 3 / result.source_rows) if result.source_rows and result.exact else 1.0
 
 
+@contextmanager
+def to_repair() -> Iterator[Path]:
+    """A file, which only its owner may read, for the source's keys of the rows to repair; removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="dynalake-") as folder:
+        yield Path(folder) / "keys.jsonl"
+
+
 def _mend(screen: Screen, pipeline: Pipeline, file: Path, keys: int | None = None) -> RepairReport:
-    """Mend the rows that a file of differences names."""
+    """Repair the rows that a file of differences names."""
     with screen.progress("repair", keys) as bar:
         return pipeline.repair(
             (line["source_key"] for line in _read(file) if line["source_key"]),
@@ -284,14 +310,34 @@ def _mend(screen: Screen, pipeline: Pipeline, file: Path, keys: int | None = Non
         )
 
 
-def _compare_into(path: Path, screen: Screen, pipeline: Pipeline, scope: Scope | None = None) -> ParityResult:
-    """Compare, and write every difference to a file."""
-    with _replacing(path) as file:
+def _compare_into(
+    path: Path,
+    screen: Screen,
+    pipeline: Pipeline,
+    scope: Scope | None = None,
+    keys: Keys = "lake",
+    asked: Path | None = None,
+) -> ParityResult:
+    """Compare, and write every difference to a file; its source keys to the file `asked`, for a repair."""
+    with write_differences(path, keys, asked) as write:
+        return _compare(screen, pipeline, scope, write)
+
+
+@contextmanager
+def write_differences(
+    path: Path, keys: Keys = "lake", asked: Path | None = None
+) -> Iterator[Callable[[Difference], None]]:
+    """Gives what writes a difference to a file, and, for a repair, its source key to the file `asked`."""
+    with ExitStack() as stack:
+        files: list[tuple[TextIO, Keys]] = [(stack.enter_context(_replacing(path)), keys)]
+        if asked is not None:
+            files.append((stack.enter_context(_replacing(asked)), "source"))
 
         def write(difference: Difference) -> None:
-            file.write(json.dumps(_as_line(difference)) + "\n")
+            for file, which in files:
+                file.write(json.dumps(_as_line(difference, which)) + "\n")
 
-        return _compare(screen, pipeline, scope, write)
+        yield write
 
 
 def _moment(text: str, now_ms: int) -> int:
@@ -363,11 +409,13 @@ def _show_differences(screen: Screen, result: ParityResult, copy: str = WHERE["c
         )
 
 
-def _as_line(difference: Difference) -> dict[str, Any]:
+def _as_line(difference: Difference, keys: Keys = "lake") -> dict[str, Any]:
+    """A difference as a file holds it. A hashed key and the source's own key are paired only where asked for."""
+    is_hashed = difference.source_key is not None and difference.source_key != difference.key
     return {
         "reason": difference.reason,
-        "key": difference.key,
-        "source_key": difference.source_key,
+        "key": None if is_hashed and keys == "source" else difference.key,
+        "source_key": None if is_hashed and keys == "lake" else difference.source_key,
         "attributes": list(difference.attributes),
         "where": WHERE[difference.where],
     }

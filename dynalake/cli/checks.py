@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from dynalake.cli.check import _as_line, _mend, _replacing
+from dynalake.cli.check import _mend, to_repair, write_differences
 from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_set_up
 from dynalake.errors import UserError, error_document
 from dynalake.screen import Screen
@@ -17,7 +16,6 @@ from lake.errors import ExplainedError, explained
 if TYPE_CHECKING:
     from dynalake.pipeline import Pipeline
     from expectations.history import Check
-    from expectations.parity import Difference
 
 COULD_NOT_CHECK = 3
 _MARKS = {"pass": "ok", "warn": "WARN", "fail": "FAIL", "error": "ERROR"}
@@ -63,17 +61,28 @@ def check(
     try:
         pipeline = open_set_up(name, config)
         report = out or Path(f"{name}.parity.jsonl")
-        found = _checked(screen, pipeline, suite, config, report, docs, metrics, accept_schema)
         before = None
-        if repair and any(
-            each.suite == "parity" and each.status in ("warn", "fail") for each in found.outcomes
-        ):
-            _show(screen, found)
-            before, mended = found, _mend(screen, pipeline, report)
-            screen.say(
-                f"\nmended: {mended.written:,} rows written, {mended.deleted:,} deleted; checking again\n"
+        with to_repair() as asked:
+            found = _checked(
+                screen,
+                pipeline,
+                suite,
+                config,
+                report,
+                docs,
+                metrics,
+                accept_schema,
+                asked if repair else None,
             )
-            found = _checked(screen, pipeline, suite, config, report, docs, metrics, False)
+            if repair and any(
+                each.suite == "parity" and each.status in ("warn", "fail") for each in found.outcomes
+            ):
+                _show(screen, found)
+                before, mended = found, _mend(screen, pipeline, asked)
+                screen.say(
+                    f"\nrepaired: {mended.written:,} rows written, {mended.deleted:,} deleted; checking again\n"
+                )
+                found = _checked(screen, pipeline, suite, config, report, docs, metrics, False)
     except Exception as error:
         shown = explained(error)
         if shown is None:
@@ -127,6 +136,7 @@ def _checked(
     docs: Path | None,
     metrics: bool,
     accept: bool,
+    asked: Path | None = None,
 ) -> Check:
     from dynalake.jobs.checking import own_file, suites_of
 
@@ -147,11 +157,7 @@ def _checked(
 
         if "parity" not in suites:
             return compare(lambda _: None)
-        with _replacing(report) as file:
-
-            def write(difference: Difference) -> None:
-                file.write(json.dumps(_as_line(difference)) + "\n")
-
+        with write_differences(report, asked=asked) as write:
             return compare(write)
 
 

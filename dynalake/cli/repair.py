@@ -64,7 +64,7 @@ def repair(
         screen.answer(answer)
         return
     if not found:
-        _compare_into(file, screen, pipeline)
+        _compare_into(file, screen, pipeline, keys="source")
     differences = sum(1 for _ in _read(file))
     keys = sum(line["source_key"] is not None for line in _read(file))
     with screen.progress("repair", keys) as bar:
@@ -123,5 +123,6 @@ def _tell(screen: Screen, report: RepairReport, before: int, unknown: int) -> No
     )
     if unknown:
         screen.say(
-            f"{unknown:,} rows are only in the lake and their keys are hashed, so the source cannot be asked for them"
+            f"{unknown:,} rows have hashed keys, and the file does not hold their keys in the source: rows that are "
+            "only in the lake, or a file that `dynalake parity` wrote without --source-keys"
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ProfileNotFound
+from botocore.parsers import ResponseParserError
 
 from dynalake.config import SideConfig
 from dynalake.errors import AccountError
@@ -26,17 +27,32 @@ if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
 
-@dataclass(frozen=True, slots=True)
 class Account:
-    """One side's account, opened.
+    """One side's account, opened by the first call that needs it, so that a job asks only for what it uses."""
 
-    Attributes:
-        session: the session, in the role where the configuration names one.
-        config: what the configuration says of this side.
-    """
+    def __init__(self, side: str, config: SideConfig) -> None:
+        """Describe one side; nothing is opened yet.
 
-    session: boto3.Session
-    config: SideConfig
+        Args:
+            side: "source" or "lake", for errors.
+            config: what the configuration says of it.
+        """
+        self.config = config
+        self._side = side
+        self._lock = threading.Lock()
+        self._session: boto3.Session | None = None
+
+    @property
+    def session(self) -> boto3.Session:
+        """The session, in the role where the configuration names one; its account has been checked.
+
+        Raises:
+            AccountError: there are no credentials, the role cannot be assumed, or they are another account's.
+        """
+        with self._lock:
+            if self._session is None:
+                self._session = _opened(self._side, self.config)
+            return self._session
 
     def dynamodb(self) -> DynamoDBClient:
         """A DynamoDB client."""
@@ -91,7 +107,7 @@ class Account:
 
 
 def open_account(side: str, config: SideConfig) -> Account:
-    """Open one side.
+    """Open one side now.
 
     Args:
         side: "source" or "lake", for errors.
@@ -100,6 +116,12 @@ def open_account(side: str, config: SideConfig) -> Account:
     Raises:
         AccountError: there are no credentials, the role cannot be assumed, or they are another account's.
     """
+    account = Account(side, config)
+    _ = account.session
+    return account
+
+
+def _opened(side: str, config: SideConfig) -> boto3.Session:
     try:
         session = boto3.Session(profile_name=config.profile, region_name=config.region)
         if config.role_arn:
@@ -110,10 +132,14 @@ def open_account(side: str, config: SideConfig) -> Account:
                 region=config.region,
                 sts_endpoint=config.endpoint_url,
             )
-        elif config.endpoint_url:
-            return Account(session, config)
         sts = session.client("sts", region_name=config.region, endpoint_url=config.endpoint_url)
         found = sts.get_caller_identity()["Account"]
+    except ResponseParserError:
+        raise AccountError(
+            f"the {side} side's endpoint {config.endpoint_url} does not answer STS GetCallerIdentity, so the account "
+            "of the credentials cannot be checked",
+            remedy=f"use an endpoint that has STS, or leave {side}.endpoint_url out",
+        ) from None
     except (ClientError, BotoCoreError) as error:
         raise _account_error(side, config, error) from None
     if found != config.account:
@@ -121,7 +147,7 @@ def open_account(side: str, config: SideConfig) -> Account:
             f"the {side} side's credentials are of account {found}, but the configuration says {config.account}",
             remedy=f"check {side}.profile and {side}.role_arn",
         )
-    return Account(session, config)
+    return session
 
 
 def _account_error(side: str, config: SideConfig, error: ClientError | BotoCoreError) -> AccountError:
@@ -134,6 +160,8 @@ def _account_error(side: str, config: SideConfig, error: ClientError | BotoCoreE
         if code in DENIED and config.role_arn:
             remedy = f"check that they may assume {config.role_arn}, and that {side}.external_id is right"
             return AccountError(message, remedy=remedy)
+    elif isinstance(error, HTTPClientError):
+        message = f"the {side} side's account cannot be checked ({shown.message})"
     else:
         message = f"the {side} side has no usable credentials ({shown.message})"
     return AccountError(message, remedy=shown.remedy)

@@ -220,7 +220,7 @@ def snapshot(
         lake.errors.SnapshotError: the file cannot be written.
     """
     opened = open_pipeline(pipeline, config=config)
-    with progress(f"snapshot of {pipeline}", total=opened.source_table.approximate_rows or None) as shown:
+    with progress(f"snapshot of {pipeline}", total=opened.lake_table.approximate_rows or None) as shown:
         return opened.snapshot(Path(lake), on_progress=shown.at)
 
 

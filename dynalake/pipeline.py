@@ -17,13 +17,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dynalake.aws import Account, open_account
+from dynalake.aws import Account
 from dynalake.config import PipelineConfig
 from ingest.apply import IN_FLIGHT, Applier
 from ingest.backfill import SCAN, Backfill, BackfillReport, Rows
 from ingest.capacity import CapacityLimit
 from ingest.checkpoints import Checkpoints, StreamCheckpoint
 from ingest.delivery import Delivery
+from ingest.facts import FactsStore, facts_of
 from ingest.handler import BatchReport, Replicator
 from ingest.hashkey import hash_key_from
 from ingest.health import HealthStore
@@ -37,21 +38,21 @@ from ingest.repair import Repair, RepairReport
 from ingest.scan import Scan, segments_for
 from ingest.shards import StreamReader
 from ingest.shelves import Shelf, shelf_of
-from ingest.source import SourceTable, describe_source, replicated_ttl
+from ingest.source import SourceTable, describe_source, replicated_ttl, ttl_attribute
 from ingest.standby import work_alone
 from ingest.walk import Pacing
 from ingest.worker import Worker, WorkerReport
 from lake.catalogue import schema_history
 from lake.contract.catalogue import Observation
+from lake.contract.facts import Facts
 from lake.contract.health import Health
 from lake.contract.positions import StreamPositions
 from lake.tables import (
+    LakeTable,
     Step,
     TableKey,
-    ensure_lake_table,
-    ensure_shared_tables,
+    describe_lake_table,
     lake_stream,
-    quota_warning,
 )
 
 if TYPE_CHECKING:
@@ -123,38 +124,118 @@ class Pipeline:
 
     @classmethod
     def open(cls, name: str, config: PipelineConfig, *, in_flight: int = IN_FLIGHT) -> Pipeline:
-        """Open both accounts of a pipeline.
+        """A pipeline over the accounts of its configuration.
+
+        Each account is opened by the first call that needs it, which raises AccountError where its credentials are
+        missing, refused, or of another account. So a job that reads the lake alone needs no credentials of the source.
 
         Args:
             name: the pipeline's name in the configuration.
             config: the pipeline's configuration.
             in_flight: writes to the lake under way at once.
-
-        Raises:
-            AccountError: a side's credentials are missing, refused, or of another account.
         """
         return cls(
             name,
             config,
-            open_account("source", config.source),
-            open_account("lake", config.lake),
+            Account("source", config.source),
+            Account("lake", config.lake),
             environment=os.environ,
             in_flight=in_flight,
         )
 
+    def open_accounts(self) -> None:
+        """Open both accounts now, so that a job that needs both fails before it does anything.
+
+        Raises:
+            AccountError: a side's credentials are missing, refused, or of another account.
+        """
+        for account in (self._source, self._lake):
+            _ = account.session
+
     # What the jobs are made of
 
     @cached_property
-    def source_table(self) -> SourceTable:
-        """The source table. Raises SourceError where it cannot be replicated."""
+    def described_source(self) -> SourceTable:
+        """The source table as it is, whether or not the pipeline was set up for it; for setting up and diagnosis.
+
+        Raises:
+            SourceError: it cannot be replicated.
+        """
         return describe_source(self._source.dynamodb(), self.config.source.table)
+
+    @cached_property
+    def source_table(self) -> SourceTable:
+        """The source table, once it is known to be the one that the pipeline was set up for.
+
+        Everything that replicates or compares begins here.
+
+        Raises:
+            SourceChangedError: it is another table; a gap is noted.
+            SourceError: it cannot be replicated.
+        """
+        self.open_accounts()
+        self.check_source()
+        return self.described_source
+
+    def check_source(self, *, accepts_recreated: bool = False) -> None:
+        """Look at the source table, and refuse one that the pipeline was not set up for.
+
+        A pipeline that was set up by version 0.1 has no facts; they are stored now.
+
+        Args:
+            accepts_recreated: whether a table of the same name and key may take the place of the earlier one.
+
+        Raises:
+            SourceChangedError: it is another table, or has another key; a gap is noted.
+        """
+        from dynalake.jobs.setting_up import check_source
+
+        check_source(self, accepts_recreated=accepts_recreated)
+
+    @cached_property
+    def facts(self) -> Facts | None:
+        """What is known of the source since the set-up, from the lake alone; None where version 0.1 set it up."""
+        return self.facts_store().read()
+
+    @cached_property
+    def lake_table(self) -> LakeTable:
+        """The lake table, from the lake alone. Raises LakeTableError where it is missing."""
+        return describe_lake_table(self._lake.dynamodb(), self.config.lake_table)
+
+    def facts_store(self) -> FactsStore:
+        """Where the facts are kept."""
+        return FactsStore(self._lake.dynamodb(), self.config.checkpoint_table, self.config.lake_table)
+
+    def facts_now(self) -> Facts:
+        """The facts as the source table and the configuration are now."""
+        source = self.described_source
+        return facts_of(
+            source,
+            self.policy.key_type,
+            self.config.model_dump(mode="json")["policy"],
+            ttl_attribute(self._source.dynamodb(), source.name) or "",
+            self._clocks.now_ms(),
+        )
+
+    def forget(self) -> None:
+        """Let what was looked up be looked up again."""
+        for name in ("described_source", "source_table", "facts", "lake_table"):
+            self.__dict__.pop(name, None)
+
+    def noted_stream(self) -> StreamCheckpoint | None:
+        """The stream that was noted at the set-up; None before the set-up."""
+        dynamodb = self._lake.dynamodb()
+        try:
+            return self.checkpoints().stream()
+        except dynamodb.exceptions.ResourceNotFoundException:
+            return None
 
     @cached_property
     def policy(self) -> Policy:
         """The policy. Raises PolicyError where it cannot be carried out."""
         return Policy(
             actions_from(self.config.model_dump()["policy"]),
-            key_attributes=self.source_table.key_names,
+            key_attributes=self.described_source.key_names,
             hash_key=hash_key_from(self.config.hash_key, self._environment, self._source.secrets),
         )
 
@@ -168,16 +249,17 @@ class Pipeline:
     @cached_property
     def origin(self) -> Origin:
         """The table whose records are applied."""
-        table = self.source_table
-        return Origin(table.arn, replicated_ttl(self._source.dynamodb(), table))
+        table = self.described_source
+        key = {part.name: part.type for part in table.key}
+        return Origin(table.arn, replicated_ttl(self._source.dynamodb(), table), key)
 
     @property
     def lake_key(self) -> TableKey:
-        """The lake table's key: the source's, with type S where the policy hashes."""
+        """The key that the lake table must have: the source's, with type S where the policy hashes."""
         return TableKey(
             tuple(
                 (attribute.name, self.policy.key_type(attribute.name, attribute.type))
-                for attribute in self.source_table.key
+                for attribute in self.described_source.key
             )
         )
 
@@ -211,6 +293,7 @@ class Pipeline:
 
     def mender(self, *, leave_same: bool = False) -> Repair:
         """What mends single rows; see `ingest.repair`."""
+        _ = self.source_table  # refuses a table that was recreated
         return Repair(
             self._source.dynamodb(),
             self.config.source.table,
@@ -242,9 +325,16 @@ class Pipeline:
         return self._scan(self._source, self.config.source.table, segments)
 
     def _scan(self, account: Account, table: str, segments: int | None = None) -> Scan:
-        segments = segments or segments_for(self.source_table.approximate_bytes)
+        segments = segments or segments_for(self._bytes_of(account))
         limit = self.limit(self.config.max_rcu)
         return Scan(account.dynamodb(), table, segments=segments, limit=limit)
+
+    def _bytes_of(self, account: Account) -> int:
+        return (
+            self.lake_table.approximate_bytes
+            if account is self._lake
+            else self.source_table.approximate_bytes
+        )
 
     def source_dynamodb(self) -> DynamoDBClient:
         """A DynamoDB client of the source account."""
@@ -281,42 +371,29 @@ class Pipeline:
 
     # The jobs
 
-    def setup(self) -> tuple[list[Step], str | None]:
-        """Make what the lake side needs; all of it is looked at before anything is made.
+    def setup(self, *, accepts_recreated: bool = False) -> tuple[list[Step], str | None]:
+        """Make what the lake side needs and store the pipeline's facts; all of it is looked at before anything is made.
+
+        Args:
+            accepts_recreated: whether a source table that was recreated with the same key takes the place of the
+                earlier one. A gap is noted, which a repair closes.
 
         Returns:
             The steps, and a warning where the account is near its quota of tables.
 
         Raises:
+            SourceChangedError: the source table is not the one that the pipeline was set up for.
             SourceError: the source table cannot be replicated.
             PolicyError: the policy cannot be carried out.
             LakeTableError: a table cannot be made, or is there and belongs to something else.
         """
-        key = self.lake_key
-        dynamodb = self._lake.dynamodb()
-        warning = quota_warning(dynamodb)
-        steps = ensure_shared_tables(dynamodb, self.config.catalogue_table, self.config.checkpoint_table)
-        steps += ensure_lake_table(dynamodb, self.config.lake_table, key)
-        checkpoints = self.checkpoints()
-        if checkpoints.stream() is None:
-            self.health_store.open_gap(
-                "before-the-stream",
-                "not backfilled",
-                "the rows that were in the source before its stream was read are not in the lake yet",
-            )
-            checkpoints.note_stream(StreamCheckpoint(self.source_table.stream_arn, self._clocks.now_ms()))
-            steps.append(Step(f"pipeline {self.name}", "made"))
-        else:
-            steps.append(Step(f"pipeline {self.name}", "there"))
-        return steps, warning
+        from dynalake.jobs.setting_up import set_up
+
+        return set_up(self, accepts_recreated=accepts_recreated)
 
     def is_set_up(self) -> bool:
         """Whether `setup` has been run to its end."""
-        dynamodb = self._lake.dynamodb()
-        try:
-            return self.checkpoints().stream() is not None
-        except dynamodb.exceptions.ResourceNotFoundException:
-            return False
+        return self.noted_stream() is not None
 
     def backfill(
         self, *, restart: bool = False, on_progress: Callable[[BackfillReport], None] = lambda _: None
@@ -344,6 +421,7 @@ class Pipeline:
 
     def replicator(self) -> Replicator:
         """The handler that Lambda runs, over this pipeline's accounts."""
+        _ = self.source_table  # refuses a table that was recreated
         return Replicator(
             self.applier(),
             self.policy,
@@ -450,14 +528,15 @@ class Pipeline:
         """A live table as parity and checks read it."""
         from dynalake.jobs.parity import Table, raw_lines
 
-        segments = segments_for(self.source_table.approximate_bytes)
         limit = self.limit(self.config.max_rcu)
         return Table(
             account.dynamodb(),
             name,
             account.s3(),
             lambda segments: self._scan(account, name, segments),
-            lambda: raw_lines(account.dynamodb(), name, segments=segments, limit=limit),
+            lambda: raw_lines(
+                account.dynamodb(), name, segments=segments_for(self._bytes_of(account)), limit=limit
+            ),
         )
 
     def check_job(
@@ -481,18 +560,18 @@ class Pipeline:
         return CheckJob(
             pipeline=self.name,
             config=self.config.checks,
-            key=self.source_table.key_names,
+            key=self.lake_table.key.names,
             lake=lake,
-            lake_rows=lake.dynamodb.describe_table(TableName=lake.name)["Table"].get("ItemCount", 0),
+            lake_rows=self.lake_table.approximate_rows,
             stream=lambda: StreamReader(self._source.streams(), self.source_table.stream_arn),
-            policy=self.policy.apply,
+            policy=lambda item: self.policy.apply(item),
             checkpoints=self.checkpoints(),
             health=self.health,
             schema=self.schema_history,
             parity=lambda: self.parity(
                 looks=looks, pause_s=pause_s, on_progress=on_progress, on_difference=on_difference
             ),
-            cloudwatch=self._source.cloudwatch() if metrics else None,
+            cloudwatch=self._source.cloudwatch if metrics else None,
             now_ms=self._clocks.now_ms,
             sleep=self._clocks.sleep,
             random=self._clocks.random,

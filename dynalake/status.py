@@ -20,6 +20,7 @@ from dynalake.aws import Account
 from dynalake.config import PipelineConfig
 from dynalake.costs import CHECK_METRICS, FUNCTION_METRICS, Monthly, Usage, monthly
 from dynalake.deploy.names import LAMBDA_FAILURES, alarm_prefix, function_name
+from dynalake.errors import AccountError
 from dynalake.metrics import Point, Wanted, points_of
 from dynalake.pipeline import Pipeline
 from ingest.checkpoints import Checkpoints
@@ -193,16 +194,24 @@ class Watch:
         usage: dict[str, Any] = {}
         with _seeing("the lake table", status):
             self._of_lake_table(status, usage, counts_tombstones)
+        with _seeing("the lake account's metrics", status):
+            self._of_lake_metrics(status, usage)
+        with _seeing("the checks", status):
+            self._of_checks(status)
+        with _seeing("the source account, and so its rows, function, metrics, quarantine and alarms", status):
+            _ = self._source.session
+            self._of_source(status, usage)
+        status.health = self._pipeline.health()  # what was found in the source account may have opened a gap
+        status.cost = monthly(Usage(**usage))
+        return status
+
+    def _of_source(self, status: Status, usage: dict[str, Any]) -> None:
         with _seeing("the source table", status):
             status.source_rows = self._pipeline.source_table.approximate_rows
         with _seeing("the function", status):
             self._of_function(status, usage)
         with _seeing("the source account's metrics", status):
             self._of_source_metrics(status, usage)
-        with _seeing("the lake account's metrics", status):
-            self._of_lake_metrics(status, usage)
-        with _seeing("the checks", status):
-            self._of_checks(status)
         with _seeing("the quarantine", status):
             status.put_away = self._put_away()
             if status.put_away.given_up:
@@ -210,11 +219,8 @@ class Watch:
                 self._pipeline.health_store.given_up(
                     "batches that Lambda gave up are in the quarantine's bucket"
                 )
-                status.health = self._pipeline.health()
         with _seeing("the alarms", status):
             self._of_alarms(status, usage)
-        status.cost = monthly(Usage(**usage))
-        return status
 
     def _of_lake_table(self, status: Status, usage: dict[str, Any], counts_tombstones: bool) -> None:
         dynamodb = self._lake.dynamodb()
@@ -345,7 +351,7 @@ def _seeing(what: str, status: Status) -> Iterator[None]:
     """Note what could not be looked at, and go on."""
     try:
         yield
-    except (ClientError, BotoCoreError, IngestError) as error:
+    except (AccountError, ClientError, BotoCoreError, IngestError) as error:
         status.unseen.append(f"{what}: {explained(error)}")
 
 

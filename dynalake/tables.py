@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dynalake.errors import UserError
 from ingest.policy import Segments, actions_from, parse_path
+from lake.contract.facts import KeyRole
 from queries.ddl import Flavour, Generated, Partitions, dynamodb_table, parquet_table
 from queries.ddl.partitions import partitions_of
 
@@ -102,10 +103,13 @@ def over_lake(
     Raises:
         DdlError: a name cannot be used in Hive.
     """
-    types = dict(pipeline.lake_key.attributes)
+    roles: tuple[KeyRole, ...] = ("HASH", "RANGE")
     table = dynamodb_table(
         pipeline.schema_history(),
-        [(part.name, types[part.name], part.role) for part in pipeline.source_table.key],
+        [
+            (name, type_, role)
+            for (name, type_), role in zip(pipeline.lake_table.key.attributes, roles, strict=False)
+        ],
         lake_table=pipeline.config.lake_table,
         region=pipeline.config.lake.region,
         database=database,
@@ -153,8 +157,12 @@ def over_parquet(
 
 
 def sensitivity(pipeline: Pipeline) -> dict[str, str]:
-    """Attribute -> what the pipeline's policy does to it, in words, for those that it touches."""
-    return told_of_policy(pipeline.config.model_dump()["policy"])
+    """Attribute -> what the pipeline's policy does to it, in words, for those that it touches.
+
+    The policy is that of the facts in the lake: an analyst's configuration need not have it.
+    """
+    facts = pipeline.facts
+    return told_of_policy(pipeline.config.model_dump()["policy"] if facts is None else facts.policy)
 
 
 def told_of_policy(policy: Mapping[str, Any]) -> dict[str, str]:

@@ -11,6 +11,10 @@ class SourceError(IngestError):
     """The source table is missing, or its stream is off or of the wrong view type."""
 
 
+class SourceChangedError(SourceError):
+    """The source table is not the one that the pipeline was set up for."""
+
+
 class LakeUnavailableError(IngestError):
     """The lake refuses every write; retrying a single record would change nothing."""
 

@@ -11,6 +11,7 @@ DYNALAKE_LAKE_ROLE_ARN     the role to assume in the lake account
 DYNALAKE_EXTERNAL_ID       that role's ExternalId
 DYNALAKE_QUARANTINE        s3://bucket/prefix or sqs:<queue URL>, in the source account
 DYNALAKE_KEY_ATTRIBUTES    JSON list of the source table's key attributes
+DYNALAKE_KEY_TYPES         their DynamoDB types in the same order, such as SN; optional
 DYNALAKE_POLICY            JSON object, attribute -> action; optional
 DYNALAKE_HASH_KEY          the secret of the keyed hash; needed by a policy that hashes
 DYNALAKE_MAX_WCU           cap of write units a second, of this invocation; optional
@@ -26,6 +27,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Final
 
 import boto3
@@ -175,6 +177,7 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
         environment,
         lambda: source.client("secretsmanager"),
     )
+    key_attributes: list[str] = json.loads(environment["DYNALAKE_KEY_ATTRIBUTES"])
     replicator = Replicator(
         applier=Applier(
             dynamodb,
@@ -187,7 +190,7 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
         ),
         policy=Policy(
             actions_from(json.loads(environment.get("DYNALAKE_POLICY", "{}"))),
-            key_attributes=json.loads(environment["DYNALAKE_KEY_ATTRIBUTES"]),
+            key_attributes=key_attributes,
             hash_key=hash_key,
         ),
         quarantine=Quarantine(
@@ -198,7 +201,9 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
         gaps=HealthStore(dynamodb, environment["DYNALAKE_CHECKPOINT_TABLE"], table, now_ms),
         now_ms=now_ms,
         origin=Origin(
-            table_of_stream(environment["DYNALAKE_STREAM_ARN"]), environment.get("DYNALAKE_REPLICATED_TTL")
+            table_of_stream(environment["DYNALAKE_STREAM_ARN"]),
+            environment.get("DYNALAKE_REPLICATED_TTL"),
+            dict(zip_longest(key_attributes, environment.get("DYNALAKE_KEY_TYPES", ""), fillvalue="")),
         ),
     )
     return LambdaFunction(replicator, environment["DYNALAKE_PIPELINE"])

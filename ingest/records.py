@@ -47,10 +47,13 @@ class Origin:
             another Region's time-to-live arrives without `userIdentity` (DynamoDB developer guide, "Working with
             expired items and time to live"). Empty if the table is not a replica, or has no time-to-live; None if
             that is not known.
+        key: the table's key attributes -> DynamoDB type, an empty type if it is not known. A record with another key
+            is of a table that was recreated under the same name, and is refused. Not compared if None.
     """
 
     table_arn: str
     replicated_ttl: str | None = None
+    key: Mapping[str, str] | None = None
 
 
 def records_of(event: Any) -> Sequence[Any]:
@@ -156,7 +159,7 @@ def _change_of(record: Any, policy: Policy, origin: Origin) -> Change:
     # The images are the better witness of the key: they are what the table holds.
     witness = image or body.get("OldImage") or keys
     key = {name: witness.get(name, value) for name, value in keys.items()}
-    _check_key(key)
+    _check_key(key, origin.key)
     refuse_reserved(image or key)
     return Change(
         key=policy.apply(key),
@@ -167,13 +170,26 @@ def _change_of(record: Any, policy: Policy, origin: Origin) -> Change:
     )
 
 
-def _check_key(key: Mapping[str, Any]) -> None:
-    for value in key.values():
+def _check_key(key: Mapping[str, Any], expected: Mapping[str, str] | None) -> None:
+    found = {}
+    for name, value in key.items():
         ((tag, content),) = value.items()
         if tag not in _KEY_TYPES or not isinstance(content, str):
             raise MalformedRecordError(
                 "a key attribute of the record is not a text, a number or a binary value"
             )
+        found[name] = tag
+    if expected is not None and (
+        found.keys() != expected.keys() or any(expected[name] not in ("", found[name]) for name in found)
+    ):
+        raise MalformedRecordError(
+            f"the record's key is {_key_words(found)}, and the pipeline was set up for {_key_words(expected)}: the "
+            "source table was recreated with another key"
+        )
+
+
+def _key_words(key: Mapping[str, str]) -> str:
+    return _shown(" + ".join(f"{name} ({type_})" if type_ else name for name, type_ in sorted(key.items())))
 
 
 def refuse_reserved(item: Mapping[str, Any]) -> None:

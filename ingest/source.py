@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from botocore.exceptions import ClientError
@@ -45,8 +46,9 @@ class SourceTable:
         stream_arn: the ARN of its enabled stream.
         approximate_rows: DescribeTable's ItemCount, which DynamoDB renews every six hours or so.
         approximate_bytes: DescribeTable's TableSizeBytes, likewise.
+        id: the table's id, which a table that is recreated under the same name does not share; empty if not known.
+        created_at: when the table was created, epoch milliseconds; 0 if not known.
         is_replica: whether other Regions have replicas of it (global tables).
-        id: the table's id, which one that is made anew under the same name does not share; empty if not known.
     """
 
     name: str
@@ -55,6 +57,7 @@ class SourceTable:
     approximate_rows: int
     approximate_bytes: int
     id: str = ""
+    created_at: int = 0
     is_replica: bool = False
 
     @property
@@ -123,16 +126,24 @@ def describe_source(dynamodb: DynamoDBClient, table: str) -> SourceTable:
         approximate_rows=description.get("ItemCount", 0),
         approximate_bytes=description.get("TableSizeBytes", 0),
         id=description.get("TableId", ""),
+        created_at=_milliseconds(description.get("CreationDateTime")),
         is_replica=bool(description.get("Replicas")),
     )
 
 
 def replicated_ttl(dynamodb: DynamoDBClient, table: SourceTable) -> str | None:
     """`ingest.records.Origin.replicated_ttl` of a table."""
-    if not table.is_replica:
-        return ""
+    return ttl_attribute(dynamodb, table.name) if table.is_replica else ""
+
+
+def ttl_attribute(dynamodb: DynamoDBClient, table: str) -> str | None:
+    """The attribute by which DynamoDB expires a table's items; empty if none, None if these credentials may not ask."""
     try:
-        found = dynamodb.describe_time_to_live(TableName=table.name)["TimeToLiveDescription"]
+        found = dynamodb.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
     except ClientError:
         return None
     return "" if found.get("TimeToLiveStatus") == "DISABLED" else found.get("AttributeName")
+
+
+def _milliseconds(moment: datetime | None) -> int:
+    return round(moment.timestamp() * 1000) if moment else 0

@@ -11,6 +11,7 @@ ExplainedError                     message, remedy, exit_code
 │   └── ExportError                an export's target or format cannot be served
 ├── IngestError                    ingest
 │   ├── SourceError                the source table is missing, or its stream is off or of the wrong view type
+│   │   └── SourceChangedError     the source table is not the one that the pipeline was set up for
 │   ├── LakeUnavailableError       the lake refuses every write
 │   ├── StreamError                the stream cannot be read
 │   │   ├── TrimmedError           records were trimmed before they were read

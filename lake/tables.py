@@ -40,6 +40,11 @@ class TableKey:
 
     attributes: tuple[tuple[str, KeyType], ...]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the key attributes, the partition key first."""
+        return tuple(name for name, _ in self.attributes)
+
     def request(self) -> dict[str, Any]:
         """The parts of a CreateTable request that name the key."""
         roles = ("HASH", "RANGE")
@@ -127,11 +132,28 @@ def check_lake_key(dynamodb: DynamoDBClient, name: str, key: TableKey) -> bool:
     return True
 
 
-def lake_stream(dynamodb: DynamoDBClient, name: str) -> str:
-    """The ARN of a lake table's stream.
+@dataclass(frozen=True, slots=True)
+class LakeTable:
+    """A lake table as its readers need to know it, from DescribeTable; the source is not asked.
+
+    Attributes:
+        key: its key.
+        approximate_rows: ItemCount, which DynamoDB updates every six hours or so; tombstones included.
+        approximate_bytes: TableSizeBytes, likewise.
+        stream_arn: the ARN of its stream; empty if the stream is off.
+    """
+
+    key: TableKey
+    approximate_rows: int
+    approximate_bytes: int
+    stream_arn: str
+
+
+def describe_lake_table(dynamodb: DynamoDBClient, name: str) -> LakeTable:
+    """Look at a lake table.
 
     Raises:
-        LakeTableError: the table is missing, or its stream is off.
+        LakeTableError: the table is missing or cannot be described.
     """
     try:
         description = dynamodb.describe_table(TableName=name)["Table"]
@@ -141,8 +163,23 @@ def lake_stream(dynamodb: DynamoDBClient, name: str) -> str:
                 f"the lake table {name!r} does not exist", remedy="run `dynalake setup` first"
             ) from error
         raise _explained(error, f"the table {name!r} cannot be described") from error
-    arn = description.get("LatestStreamArn")
-    if not arn or not description.get("StreamSpecification", {}).get("StreamEnabled"):
+    on = description.get("StreamSpecification", {}).get("StreamEnabled")
+    return LakeTable(
+        TableKey(_key_of(description)),
+        description.get("ItemCount", 0),
+        description.get("TableSizeBytes", 0),
+        description.get("LatestStreamArn", "") if on else "",
+    )
+
+
+def lake_stream(dynamodb: DynamoDBClient, name: str) -> str:
+    """The ARN of a lake table's stream.
+
+    Raises:
+        LakeTableError: the table is missing, or its stream is off.
+    """
+    arn = describe_lake_table(dynamodb, name).stream_arn
+    if not arn:
         raise LakeTableError(
             f"the lake table {name!r} has no stream, which snapshots need",
             remedy=f"switch it on with `aws dynamodb "
@@ -175,12 +212,16 @@ def _ensure_table(dynamodb: DynamoDBClient, name: str, key: TableKey, more: Mapp
     return Step(f"table {name}", "made")
 
 
-def _check_key(name: str, description: Mapping[str, Any], key: TableKey) -> None:
+def _key_of(description: Mapping[str, Any]) -> tuple[tuple[str, KeyType], ...]:
     types = {each["AttributeName"]: each["AttributeType"] for each in description["AttributeDefinitions"]}
     parts: Sequence[Mapping[str, Any]] = sorted(
         description["KeySchema"], key=lambda part: str(part["KeyType"])
     )
-    found = tuple((part["AttributeName"], types[part["AttributeName"]]) for part in parts)
+    return tuple((part["AttributeName"], types[part["AttributeName"]]) for part in parts)
+
+
+def _check_key(name: str, description: Mapping[str, Any], key: TableKey) -> None:
+    found = _key_of(description)
     if found != key.attributes:
         raise LakeTableError(
             f"the table {name!r} is there with the key {_words(found)}, but {_words(key.attributes)} is needed; it "

@@ -183,5 +183,5 @@ def increment_line(increment: Increment, done: str = "written") -> str:
 
 def make_snapshot(screen: Screen, pipeline: Pipeline, out: Path, source: str = "scan") -> SnapshotReport:
     """Write the lake table into a snapshot, with a progress bar."""
-    with screen.progress("rows read", pipeline.source_table.approximate_rows or None) as bar:
+    with screen.progress("rows read", pipeline.lake_table.approximate_rows or None) as bar:
         return pipeline.snapshot(out, source, on_progress=bar.at)

@@ -118,7 +118,7 @@ def parity(
             )
         _compare_export(screen, name, snapshot, export, report)
         return
-    pipeline = open_set_up(name, config)
+    pipeline = open_set_up(name, config, reads_source=True)
     _check_snapshot(snapshot, lake_export)
     if spark_sql:
         _print_spark_sql(screen, pipeline, source_export, lake_export)

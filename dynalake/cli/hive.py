@@ -203,7 +203,7 @@ def dictionary(
     generated, _ = generated_for(
         pipeline, engine, parquet, None, database or settings.hive.database, 0.5, explicit=False
     )
-    keys = {part.name: part.role for part in pipeline.source_table.key}
+    keys = dict(zip(pipeline.lake_table.key.names, ("HASH", "RANGE"), strict=False))
     entries = entries_of(generated, pipeline.schema_history(), keys, sensitivity(pipeline))
     text = written(entries, format_.value)
     if out is not None:

@@ -115,13 +115,13 @@ def status(
 
 
 def _watch(name: str, config: Path) -> Watch:
-    from dynalake.aws import open_account
+    from dynalake.aws import Account
     from dynalake.config import load_config, pipeline_of
     from dynalake.pipeline import Pipeline
     from dynalake.status import Watch
 
     settings = pipeline_of(load_config(config), name)
-    source, lake = open_account("source", settings.source), open_account("lake", settings.lake)
+    source, lake = Account("source", settings.source), Account("lake", settings.lake)
     pipeline = Pipeline(name, settings, source, lake, environment=os.environ)
     if not pipeline.is_set_up():
         raise UserError(f"the pipeline {name!r} is not set up", remedy=f"run `dynalake setup {name}` first")

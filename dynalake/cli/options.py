@@ -20,14 +20,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be read and written, and what it costs; do nothing.")
 ]
+AcceptRecreated = Annotated[
+    bool,
+    typer.Option(
+        "--accept-recreated-table",
+        help="Replicate a source table that was recreated with the same key, or restored from a backup, in place of "
+        "the earlier one; a gap is open until `dynalake repair`.",
+    ),
+]
 DEFAULT_CONFIG = Path("dynalake.toml")
 
 
 def open_pipeline(name: str, config: Path) -> Pipeline:
-    """The pipeline of this name, with both accounts open.
+    """The pipeline of this name. Each account is opened when it is first needed.
 
     Raises:
-        UserError: the configuration or the credentials are not as they must be.
+        UserError: the configuration is not as it must be.
     """
     from dynalake.config import load_config, pipeline_of
     from dynalake.pipeline import Pipeline
@@ -35,13 +43,21 @@ def open_pipeline(name: str, config: Path) -> Pipeline:
     return Pipeline.open(name, pipeline_of(load_config(config), name))
 
 
-def open_set_up(name: str, config: Path) -> Pipeline:
+def open_set_up(name: str, config: Path, *, reads_source: bool = False) -> Pipeline:
     """The pipeline of this name, once `dynalake setup` has been run for it.
 
+    Args:
+        name: the pipeline's name.
+        config: the configuration file.
+        reads_source: whether the source account is needed, too: then it is opened now.
+
     Raises:
-        UserError: as for `open_pipeline`, or the pipeline is not set up.
+        UserError: as for `open_pipeline`, or an account's credentials are not as they must be, or the pipeline is not
+            set up.
     """
     pipeline = open_pipeline(name, config)
+    if reads_source:
+        pipeline.open_accounts()
     if not pipeline.is_set_up():
         raise UserError(f"the pipeline {name!r} is not set up", remedy=f"run `dynalake setup {name}` first")
     return pipeline

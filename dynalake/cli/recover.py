@@ -47,7 +47,7 @@ def redrive(
     from dynalake.jobs.recovery import redriving
 
     screen = Screen(as_json=as_json)
-    pipeline = open_set_up(name, config)
+    pipeline = open_set_up(name, config, reads_source=True)
     job = redriving(pipeline, from_)
     if dry_run:
         _survey(screen, name, job)

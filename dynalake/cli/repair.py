@@ -42,7 +42,7 @@ def repair(
     from dynalake.jobs.repairing import fingerprint_of, mend_file, progress_of
 
     screen = Screen(as_json=as_json)
-    pipeline = open_set_up(name, config)
+    pipeline = open_set_up(name, config, reads_source=True)
     began = pipeline.now_ms()
     file = from_ or Path(f"{name}.repair.jsonl")
     earlier = None if restart else progress_of(pipeline)

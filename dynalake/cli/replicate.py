@@ -55,7 +55,7 @@ def backfill(
             f"--source {source_!r} is not a source of rows",
             remedy="write scan, export:s3://bucket/prefix or export:FOLDER",
         )
-    pipeline = open_set_up(name, config)
+    pipeline = open_set_up(name, config, reads_source=True)
     if kind == "export":
         backfill_from_export(screen, name, pipeline, address, restart=restart, dry_run=dry_run)
         return
@@ -98,7 +98,7 @@ def run(
     Examples: `dynalake run orders`, `dynalake run orders --until-caught-up --json`
     """
     screen = Screen(as_json=as_json)
-    pipeline = open_set_up(name, config)
+    pipeline = open_set_up(name, config, reads_source=True)
     stop, finish = threading.Event(), threading.Event()
     if until_caught_up:
         finish.set()

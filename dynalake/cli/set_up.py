@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_pipeline
+from dynalake.cli.options import DEFAULT_CONFIG, AcceptRecreated, ConfigPath, Json, Name, open_pipeline
 from dynalake.screen import Screen
 
 if TYPE_CHECKING:
@@ -111,17 +111,23 @@ def _parameters(proposal: Proposal) -> tuple[tuple[str, dict[str, str | int]], .
     return (("source", proposal.source), ("lake", proposal.lake))
 
 
-def setup(name: Name, config: ConfigPath = DEFAULT_CONFIG, as_json: Json = False) -> None:
-    """Make what the lake side needs: lake table, schema catalogue, checkpoints. Idempotent.
+def setup(
+    name: Name,
+    accept_recreated_table: AcceptRecreated = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Make what the lake side needs: lake table, schema catalogue, checkpoints, the facts of the source. Idempotent.
 
-    The source table is looked at first; if it cannot be replicated, nothing is made.
+    The source table is looked at first; if it cannot be replicated, or is not the one that the pipeline was set up
+    for, nothing is made.
 
-    Example: `dynalake setup orders`
+    Examples: `dynalake setup orders`, `dynalake setup orders --accept-recreated-table`
     """
     screen = Screen(as_json=as_json)
     pipeline = open_pipeline(name, config)
     with screen.waiting(f"setting up {name}"):
-        steps, warning = pipeline.setup()
+        steps, warning = pipeline.setup(accepts_recreated=accept_recreated_table)
     screen.answer(
         {
             "pipeline": name,

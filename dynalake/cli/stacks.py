@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name
+from dynalake.cli.options import DEFAULT_CONFIG, AcceptRecreated, ConfigPath, Json, Name
 from dynalake.errors import AccountError, DeployError
 from dynalake.screen import Screen
 
@@ -49,6 +49,7 @@ def deploy(
             help="The function's zip; built if not given.", metavar="FILE", exists=True, dir_okay=False
         ),
     ] = None,
+    accept_recreated_table: AcceptRecreated = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
@@ -67,7 +68,14 @@ def deploy(
     sides = [side] if side else list(SIDES)
     source = _open("source", pipeline, needed="source" in sides or key is None)
     lake = _open("lake", pipeline, needed="lake" in sides)
-    deployer = Deployer(name, pipeline, source, lake, key=_key(key) if key else None)
+    deployer = Deployer(
+        name,
+        pipeline,
+        source,
+        lake,
+        key=_key(key) if key else None,
+        accepts_recreated=accept_recreated_table,
+    )
     documents = [_deploy_side(screen, deployer, each, dry_run=dry_run, yes=yes, code=code) for each in sides]
     noted = None if dry_run else _note(screen, deployer)
     screen.answer(

@@ -12,7 +12,7 @@ from dynalake.config import PipelineConfig
 from dynalake.deploy.code import key_of, upload
 from dynalake.deploy.names import checks_stack_name, code_bucket, stack_name
 from dynalake.deploy.plans import Deployment, Plan, Side, bucket_is_missing, table_is_missing
-from dynalake.deploy.preflight import Finding, look_at_lake, look_at_source
+from dynalake.deploy.preflight import Finding, look_at_lake, look_at_source, look_for_another_table
 from dynalake.deploy.stacks import Stacks
 from dynalake.errors import DeployError
 from dynalake.pipeline import Pipeline
@@ -35,6 +35,7 @@ class Deployer:
         lake: Account | None,
         *,
         key: TableKey | None = None,
+        accepts_recreated: bool = False,
     ) -> None:
         """Deploy this pipeline.
 
@@ -44,6 +45,8 @@ class Deployer:
             source: the source account, where its credentials are at hand.
             lake: the lake account, likewise.
             key: the lake table's key, where the source account cannot be asked for it.
+            accepts_recreated: whether a source table that was recreated with the same key takes the place of the
+                earlier one; see `Pipeline.setup`.
 
         Raises:
             DeployError: the configuration lacks what a deployment needs.
@@ -53,6 +56,7 @@ class Deployer:
         self._source = source
         self._lake = lake
         self._key = key
+        self._accepts_recreated = accepts_recreated
 
     def stacks(self, side: Side) -> Stacks:
         """The stacks of a side's account."""
@@ -62,6 +66,7 @@ class Deployer:
         """What is in the way on a side.
 
         Raises:
+            SourceChangedError: the source table is not the one that the pipeline was set up for.
             SourceError: the source table cannot be replicated.
             PolicyError: the policy cannot be carried out.
         """
@@ -75,13 +80,17 @@ class Deployer:
         else:
             pipeline = self._pipeline
             _ = pipeline.lake_key  # a policy that cannot be carried out stops here
+            if self._lake is not None:
+                pipeline.check_source(accepts_recreated=self._accepts_recreated)
+            elif not self._accepts_recreated:
+                yield from look_for_another_table(self.deployment.pipeline, stacks, pipeline.described_source)
             yield from look_at_source(
                 self.deployment,
                 account.dynamodb(),
                 account.iam(),
                 account.functions(),
                 stacks,
-                pipeline.source_table,
+                pipeline.described_source,
             )
 
     def plans(self, side: Side, code: bytes = b"") -> list[Plan]:
@@ -115,10 +124,10 @@ class Deployer:
         """
         if self._source is None or self._lake is None:
             return None
-        steps = self._pipeline.setup()[0]
+        steps = self._pipeline.setup(accepts_recreated=self._accepts_recreated)[0]
         config = self.deployment.config
         checkpoints = Checkpoints(self._lake.dynamodb(), config.checkpoint_table, config.lake_table)
-        noted, arn = checkpoints.stream(), self._pipeline.source_table.stream_arn
+        noted, arn = checkpoints.stream(), self._pipeline.described_source.stream_arn
         if noted is not None and noted.arn != arn:
             label = label_of_stream(arn)
             self._pipeline.health_store.open_gap(
@@ -136,7 +145,7 @@ class Deployer:
             self.deployment.pipeline,
             self.deployment.config,
             self._account("source"),
-            self._lake or self._account("source"),
+            self._lake or Account("lake", self.deployment.config.lake),
             environment=os.environ,
         )
 
@@ -180,9 +189,9 @@ class Deployer:
     def _source_plan(self, code_key: str) -> Plan:
         quarantine, stack = self.deployment.quarantine()[0], stack_name(self.deployment.pipeline, "source")
         missing = bucket_is_missing(self._account("source").s3(), quarantine)
-        table = self._pipeline.source_table
+        table = self._pipeline.described_source
         return self.deployment.source(
-            table.key_names,
+            table.key,
             table.stream_arn,
             (self._code_bucket, code_key),
             makes_bucket=missing or self.stacks("source").has(stack, "Quarantine"),

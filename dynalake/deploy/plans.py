@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_s3 import S3Client
 
+    from ingest.source import KeyAttribute
     from lake.tables import TableKey
 
 Side = Literal["source", "lake"]
@@ -134,7 +135,7 @@ class Deployment:
 
     def source(
         self,
-        key_names: Sequence[str],
+        key: Sequence[KeyAttribute],
         stream_arn: str,
         code: tuple[str, str],
         *,
@@ -144,7 +145,7 @@ class Deployment:
         """The source side's stack.
 
         Args:
-            key_names: the source table's key attributes, the partition key first.
+            key: the source table's key attributes, the partition key first.
             stream_arn: the source table's stream.
             code: bucket and key of the function's zip.
             makes_bucket: whether the stack makes the quarantine bucket, or one is there.
@@ -157,7 +158,8 @@ class Deployment:
         parameters = {
             "PipelineName": self.pipeline,
             "StreamArn": stream_arn,
-            "KeyAttributes": json.dumps(list(key_names), ensure_ascii=False),
+            "KeyAttributes": json.dumps([part.name for part in key], ensure_ascii=False),
+            "KeyTypes": "".join(part.type for part in key),
             "ReplicatedTtl": "-" if replicated_ttl is None else replicated_ttl,
             "Policy": self.policy(),
             "HashKeySecretArn": self._hash_key_secret(),

@@ -6,6 +6,7 @@ do. What these credentials may not look at is passed over: the change set, or Cl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,7 @@ from dynalake.deploy.names import function_name, function_role, stack_name, writ
 from dynalake.deploy.plans import Deployment
 from dynalake.deploy.stacks import Stacks
 from dynalake.errors import DeployError
+from ingest.facts import is_younger_than_stream
 from ingest.source import SourceTable
 from lake.contract.health import ENTRY, PIPELINE
 from lake.contract.rows import RESERVED_PREFIX
@@ -138,6 +140,36 @@ def look_at_source(
     if stacks.find(stack_name(deployment.pipeline, "source")) is None:
         yield from _concurrency(
             functions, int(deployment.config.deploy.source.get("ReservedConcurrency", 20))
+        )
+
+
+def look_for_another_table(pipeline: str, stacks: Stacks, table: SourceTable) -> Iterator[Finding]:
+    """Whether the source table is another one than the function was deployed for; only its own stack is asked.
+
+    With credentials of the lake account the facts stored there say so, and more; see `ingest.facts`.
+    """
+    stack = stacks.find(stack_name(pipeline, "source"))
+    if stack is None:
+        return
+    deployed = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", ())}
+    try:
+        names = json.loads(deployed.get("KeyAttributes", "null"))
+    except ValueError:
+        names = None
+    if names is not None and names != list(table.key_names):
+        yield Finding(
+            True,
+            f"the source table {table.name!r} has the key {', '.join(table.key_names)}, and the function was deployed "
+            f"for {', '.join(names)}: the table was recreated with another key",
+            "give the new table a pipeline and a lake table (lake.table) of its own",
+        )
+    elif "StreamArn" in deployed and is_younger_than_stream(table, deployed["StreamArn"]):
+        yield Finding(
+            True,
+            f"the source table {table.name!r} was recreated since the function was deployed, or restored from a "
+            "backup",
+            "deploy with the lake account's credentials too, which says what to do; or, if the new table continues the "
+            "earlier one's data, with --accept-recreated-table",
         )
 
 

@@ -58,7 +58,7 @@ def send_canary(
         "N": {"N": str(-secrets.randbelow(_DIGITS) - _DIGITS)},
         "B": {"B": word.encode()},
     }
-    key: dict[str, Any] = {part.name: values[part.type] for part in patient.pipeline.source_table.key}
+    key: dict[str, Any] = {part.name: values[part.type] for part in patient.pipeline.described_source.key}
     lake_key = to_boto3(patient.pipeline.policy.apply(from_boto3(key)))
 
     def wait(what: str, holds: Callable[[dict[str, Any] | None], bool]) -> float:

@@ -166,7 +166,7 @@ class _Looks:
         if reserved is None:
             return "not reserved"
         _ = self._patient.source_description
-        stream = self._patient.pipeline.source_table.stream_arn
+        stream = self._patient.pipeline.described_source.stream_arn
         pages = (
             self._patient.account("source").streams().describe_stream(StreamArn=stream)["StreamDescription"]
         )

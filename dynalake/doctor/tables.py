@@ -25,6 +25,7 @@ def of_tables(patient: Patient) -> Sequence[Prerequisite]:
         Prerequisite("source", "credentials", lambda: _credentials(patient, "source")),
         Prerequisite("lake", "credentials", lambda: _credentials(patient, "lake")),
         Prerequisite("source", "table", lambda: _source_table(patient)),
+        Prerequisite("source", "same table", lambda: _same_table(patient)),
         Prerequisite("source", "stream", lambda: _stream(patient)),
         Prerequisite("source", "attribute names", lambda: _names(patient)),
         Prerequisite("source", "policy", lambda: _policy(patient)),
@@ -75,6 +76,15 @@ def _source_table(patient: Patient) -> str:
     return f"{table}, about {description.get('ItemCount', 0):,} items"
 
 
+def _same_table(patient: Patient) -> str:
+    _ = patient.source_description
+    _ = patient.account("lake")
+    if patient.pipeline.noted_stream() is None:
+        raise SkippedError("needs the pipeline to be set up")
+    patient.pipeline.check_source()
+    return "the one that the pipeline was set up for"
+
+
 def _stream(patient: Patient) -> str:
     description = patient.source_description
     if latest_stream(description) is None:
@@ -93,7 +103,7 @@ def _stream(patient: Patient) -> str:
             f"carries {view_type}, not the new images",
             f"{off}; once that is done: {switch_on(description['TableArn'], patient.config.source.profile)}",
         )
-    return f"{patient.pipeline.source_table.stream_arn.rpartition('/')[2]}, with new images"
+    return f"{patient.pipeline.described_source.stream_arn.rpartition('/')[2]}, with new images"
 
 
 def _names(patient: Patient) -> str:
@@ -225,7 +235,7 @@ def _noted(patient: Patient) -> str:
     if isinstance(patient.lake, UserError):
         raise SkippedError("needs the lake account's credentials")
     _ = patient.source_description
-    table = patient.pipeline.source_table
+    table = patient.pipeline.described_source
     checkpoints = Checkpoints(
         patient.account("lake").dynamodb(), patient.config.checkpoint_table, patient.config.lake_table
     )

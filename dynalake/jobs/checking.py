@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dynalake.config import ChecksConfig
+from dynalake.errors import AccountError
 from dynalake.jobs.freshness import look_at_stream
 from dynalake.jobs.parity import MAX_SCAN_SEGMENTS, Table, read_keys
 from expectations.errors import CheckError
@@ -71,7 +72,7 @@ class CheckJob:
         health: what the pipeline knows about itself.
         schema: what the catalogue knows.
         parity: compares both sides.
-        cloudwatch: where metrics go; nowhere if None.
+        cloudwatch: makes the client for metrics; None for no metrics.
         now_ms: the time of day, epoch milliseconds.
         sleep: waits that many seconds.
         random: chooses the sample.
@@ -89,7 +90,7 @@ class CheckJob:
     health: Callable[[], Health]
     schema: Callable[[], Sequence[Observation]]
     parity: Callable[[], ParityResult]
-    cloudwatch: CloudWatchClient | None
+    cloudwatch: Callable[[], CloudWatchClient] | None
     now_ms: Callable[[], int]
     sleep: Callable[[float], None]
     random: random.Random
@@ -266,9 +267,9 @@ class CheckJob:
             if value is not None
         ]
         try:
-            self.cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=data)
-        except (ClientError, BotoCoreError) as error:
-            # A check that found out is worth more than its metric.
+            self.cloudwatch().put_metric_data(Namespace=NAMESPACE, MetricData=data)
+        except (ClientError, BotoCoreError, AccountError) as error:
+            # The outcome of the check is worth more than its metric.
             log.warning("CloudWatch did not take the metrics: %s", error)
 
     def _minute_of_its_own(self) -> datetime:

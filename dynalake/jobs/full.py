@@ -113,12 +113,12 @@ def take_snapshot(
         return build_snapshot(
             out,
             pipeline.name,
-            pipeline.source_table.key_names,
+            pipeline.lake_table.key.names,
             counted(),
             stream.changes,
             about,
             history,
-            key_types=dict(pipeline.lake_key.attributes),
+            key_types=dict(pipeline.lake_table.key.attributes),
         )
 
 
@@ -129,7 +129,7 @@ def _rows(pipeline: Pipeline, source: str) -> _Rows:
         scan = RawScan(
             pipeline.lake_dynamodb(),
             pipeline.config.lake_table,
-            segments=segments_for(pipeline.source_table.approximate_bytes),
+            segments=segments_for(pipeline.lake_table.approximate_bytes),
             limit=pipeline.limit(pipeline.config.max_rcu),
         )
         return _Rows(lambda: (page.rows for page in scan.pages()), "parallel scan")

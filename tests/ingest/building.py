@@ -121,7 +121,7 @@ class LakeSide:
     def quarantine(self) -> Quarantine:
         return Quarantine(self.place, "orders")
 
-    def replicator(self, **more: Any) -> Replicator:
+    def replicator(self, origin: Origin = ORIGIN, **more: Any) -> Replicator:
         return Replicator(
             self.applier(**more),
             self.policy,
@@ -129,7 +129,7 @@ class LakeSide:
             self.observer(),
             self.gaps,
             self.clock.now_ms,
-            origin=ORIGIN,
+            origin=origin,
         )
 
     def kept(self, number: int) -> Mapping[str, Any]:

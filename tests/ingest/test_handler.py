@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +177,38 @@ def test_a_record_of_another_table_is_put_away_and_opens_no_gap(caplog: pytest.L
     assert f"{TABLE_ARN}s" in document["reason"]
     assert not side.gaps.details
     assert "was put into quarantine" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"id": {"S": "a"}},
+        {"pk": {"N": "1"}},
+        {"pk": {"S": "a"}, "sk": {"S": "1"}},
+    ],
+    ids=["renamed", "of another type", "with a sort key"],
+)
+@pytest.mark.parametrize("event", ["INSERT", "REMOVE"])
+def test_a_record_of_a_table_recreated_with_another_key_is_put_away(
+    key: Mapping[str, Mapping[str, str]], event: str
+) -> None:
+    """Applied, the rows of one partition key would become one, and a delete of one would delete the others."""
+    side = LakeSide()
+    image = {} if event == "REMOVE" else {"NewImage": {**key, "n": {"N": "2"}}}
+    odd = record(2, "a", event, Keys=key, **image)
+    replicator = side.replicator(replace(ORIGIN, key={"pk": "S"}))
+    report = replicator.process(event_of(record(1, "a"), odd))
+    assert report.failed_from is None
+    assert report.outcomes["quarantined"] == 1
+    assert side.shown() == {"a": "1"}
+    assert "recreated with another key" in side.kept(2)["reason"]
+    assert side.gaps.details, "the source has changes that the lake lacks"
+
+
+def test_types_of_the_key_that_are_not_known_are_not_compared() -> None:
+    side = LakeSide()
+    side.replicator(replace(ORIGIN, key={"pk": ""})).process(event_of(record(1, "a")))
+    assert side.shown() == {"a": "1"}
 
 
 FOREIGN_EVENTS: dict[str, tuple[Any, str]] = {

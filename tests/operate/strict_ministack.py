@@ -1,4 +1,4 @@
-"""ministack with three condition keys as AWS documents them, run in ministack's own environment in its place.
+"""ministack with three condition keys and one kind of resource as AWS documents them, run in ministack's environment.
 
 - `dynamodb:LeadingKeys`: the partition key values that a request names (DynamoDB developer guide, "Using IAM
   policy conditions for fine-grained access control"). ministack knows the key not at all, so that a condition on
@@ -7,6 +7,7 @@
   ministack gives the session's.
 - `aws:SecureTransport`: true. ministack is reached by plain HTTP, which the quarantine's bucket refuses, where
   AWS's endpoints are reached by HTTPS.
+- A call to DynamoDB Streams has the stream as its resource (service authorization reference). ministack has `*`.
 """
 
 from __future__ import annotations
@@ -44,11 +45,24 @@ def role_of_session(arn: str) -> str:
     return f"arn:{session[1]}:iam::{session[2]}:role/{session[3]}" if session else arn
 
 
-def be_strict() -> None:
-    """Let ministack evaluate the three keys."""
-    from ministack.core import iam_actions, iam_evaluator  # type: ignore[import-not-found]
-    from ministack.services import dynamodb  # type: ignore[import-not-found]
+def stream_of(body: bytes, decode: Any) -> str:
+    """The ARN of the stream that a request names, itself or by an iterator; empty if none."""
+    try:
+        request = json.loads(body)
+    except ValueError:
+        return ""
+    if "StreamArn" in request:
+        return str(request["StreamArn"])
+    iterator = decode(request["ShardIterator"]) if "ShardIterator" in request else None
+    return str(iterator["arn"]) if iterator and iterator.get("arn") else ""
 
+
+def be_strict() -> None:
+    """Let ministack evaluate these."""
+    from ministack.core import iam_actions, iam_evaluator  # type: ignore[import-not-found]
+    from ministack.services import dynamodb, dynamodb_streams  # type: ignore[import-not-found]
+
+    resource_of = iam_actions.extract_resource_arn
     context_of, resolve = iam_actions.dynamodb_service_context, iam_evaluator._resolve_condition_key
 
     def context_with_leading_keys(body: bytes) -> dict[str, Any]:
@@ -63,6 +77,16 @@ def be_strict() -> None:
             return role_of_session(context.principal_arn)
         return "true" if key.lower() == "aws:securetransport" else resolve(key, context)
 
+    def resource_with_streams(
+        service: str, method: str, path: str, headers: Any, body: bytes, *more: Any, **named: Any
+    ) -> Any:
+        found = resource_of(service, method, path, headers, body, *more, **named)
+        stream = service in ("dynamodb", "dynamodbstreams") and stream_of(
+            body, dynamodb_streams._decode_iterator
+        )
+        return stream or found
+
+    iam_actions.extract_resource_arn = resource_with_streams
     iam_actions.dynamodb_service_context = context_with_leading_keys
     iam_evaluator._resolve_condition_key = resolve_as_documented
 

@@ -32,6 +32,7 @@ from lake.export.select import flat_columns, flat_select, lossless_select
 from lake.export.tdsx import unpack
 from lake.export.trail import NoTrailError
 from lake.open import Lake, open_lake
+from lake.stored import rows_of
 from lake.types import Blob, Text, identifier, literal
 
 _ROWS: Final = 1_000
@@ -92,7 +93,7 @@ def compare_export(
         raise ParityError(
             f"there is no file {file}", remedy="name a file or a folder that `dynalake export` wrote"
         )
-    with tempfile.TemporaryDirectory(prefix="dynalake-parity-") as folder, open_lake(snapshot) as lake:
+    with tempfile.TemporaryDirectory(prefix="dynalake-parity-") as folder, open_lake(snapshot, table) as lake:
         lake.columns(table)
         with duckdb.connect(
             ":memory:", config={"memory_limit": MEMORY_LIMIT, "temp_directory": f"{folder}/spill"}
@@ -221,7 +222,7 @@ class _Comparison:
                 for flatten, dates in product((False, True), repeat=2):
                     extract = extract_columns(self._lake, self._table, Layout(flatten=flatten, dates=dates))
                     yield self._expected(
-                        rows_query(extract, self._table),
+                        rows_query(extract, rows_of(self._table)),
                         {each.name: each.attribute for each in extract},
                         {each.name: self._key.index(each.attribute) for each in extract if each.is_key},
                     )

@@ -135,11 +135,11 @@ def lags_of(lines: Sequence[bytes], now_ms: int) -> Lags:
     with _rows(lines) as database:
         database.execute(f"""
             CREATE TEMP TABLE lags AS
-            SELECT greatest(0, written - made) AS lag, made FROM (
-                SELECT json_extract_string(line, '$.{WRITTEN_AT}.N')::BIGINT AS written,
-                       json_extract_string(line, '$.{SOURCE_AT}.N')::BIGINT AS made
-                FROM live)
-            WHERE made IS NOT NULL
+            SELECT greatest(0, times.written - times.made) AS lag, times.made FROM (
+                SELECT json_extract_string(live.line, '$.{WRITTEN_AT}.N')::BIGINT AS written,
+                       json_extract_string(live.line, '$.{SOURCE_AT}.N')::BIGINT AS made
+                FROM live) AS times
+            WHERE times.made IS NOT NULL
         """)
         recent = f"FROM lags WHERE made > {now_ms - LAG_WINDOW_MS}"
         (row,) = database.sql(
@@ -170,9 +170,9 @@ def _rows(lines: Sequence[bytes]) -> duckdb.DuckDBPyConnection:
 def _column(attribute: str, tag: str) -> str:
     pointer = "/" + attribute.replace("~", "~0").replace("/", "~1")
     if tag in ("S", "N", "BOOL"):
-        text = f"json_extract_string(line, {literal(f'{pointer}/{tag}')})"
+        text = f"json_extract_string(live.line, {literal(f'{pointer}/{tag}')})"
         return {"S": text, "N": f"{text}::DOUBLE", "BOOL": f"{text}::BOOLEAN"}[tag]
-    return f"json_extract(line, {literal(pointer)})::VARCHAR"
+    return f"json_extract(live.line, {literal(pointer)})::VARCHAR"
 
 
 def _distinct(names: Iterable[str]) -> list[str]:

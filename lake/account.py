@@ -14,6 +14,7 @@ from typing import Final
 
 from lake.decode import MARKS, METADATA
 from lake.discover import Found
+from lake.stored import stored
 from lake.types import NULLS, Boolean, Json, ListOf, Struct, Type, identifier
 
 _NAME: Final = 2
@@ -27,9 +28,9 @@ def account_of_rows(found: Sequence[Found], wrapper: str | None) -> str:
     """The SQL of an aggregate: how many quotation marks the rows of a relation with these columns had as JSON."""
     terms = [f"{_NAME if wrapper is not None else 0} * count(*)"]
     for one in found:
-        terms.append(_sum(identifier(one.column.name), one.column.type, _NAME))
+        terms.append(_sum(stored(one.column.name), one.column.type, _NAME))
         if one.column.companion is not None:
-            terms.append(_sum(identifier(one.column.companion), Json(), _NAME))
+            terms.append(_sum(stored(one.column.companion), Json(), _NAME))
     terms += [f"{2 * _NAME + _TEXT} * count({name})" for name in (*METADATA, *MARKS)]
     terms.append(f"{2 * _NAME} * coalesce(sum(len({NULLS})), 0)")
     return " + ".join(terms)
@@ -39,9 +40,9 @@ def account_of_row(found: Sequence[Found]) -> str:
     """The SQL of the same for one row, without its wrapper."""
     terms = []
     for one in found:
-        terms.append(_one(identifier(one.column.name), one.column.type, _NAME))
+        terms.append(_one(stored(one.column.name), one.column.type, _NAME))
         if one.column.companion is not None:
-            terms.append(_one(identifier(one.column.companion), Json(), _NAME))
+            terms.append(_one(stored(one.column.companion), Json(), _NAME))
     terms += [_present(name, 2 * _NAME + _TEXT) for name in (*METADATA, *MARKS)]
     terms.append(f"{2 * _NAME} * coalesce(len({NULLS}), 0)")
     return " + ".join(terms)

@@ -28,6 +28,7 @@ from lake.errors import DecodeError
 from lake.lines import first_bad_line
 from lake.parts import Part
 from lake.shape import Empty
+from lake.stored import stored
 from lake.types import (
     NULLS,
     Blob,
@@ -93,8 +94,8 @@ def decode_error(error: Exception, spools: Mapping[str, tuple[Path, Sequence[str
 def typed_select(found: Sequence[Found], rows: str, more: str = "") -> str:
     """The SELECT that turns raw lines into typed columns, ready for CREATE TABLE AS.
 
-    The columns are those of `found` with their companions, then `_lake_version` VARCHAR, `_lake_at` BIGINT,
-    `_lake_source_at` BIGINT, `_lake_nulls` VARCHAR[].
+    The columns are those of `found` with their companions, under their stored names (`lake.stored`), then
+    `_lake_version` VARCHAR, `_lake_at` BIGINT, `_lake_source_at` BIGINT, `_lake_nulls` VARCHAR[].
 
     Args:
         found: what `discover` found in the same rows.
@@ -118,7 +119,7 @@ def typed_lines(found: Sequence[Found], rows: str) -> str:
     own = {**METADATA, **MARKS}
     values, source = _from_lines(found, rows, own)
     outputs = _outputs(found, values, own, exact=False)
-    return f"SELECT line AS _lake_line, {', '.join(outputs)} FROM {source}"
+    return f"SELECT _lake_j.line AS _lake_line, {', '.join(outputs)} FROM {source}"
 
 
 def typed_read(found: Sequence[Found], part: Part) -> str:
@@ -131,11 +132,11 @@ def typed_read(found: Sequence[Found], part: Part) -> str:
     names = {name.casefold() for name in _named(found)}
     if len(names) < len(found) + len(own) or _FILE_INDEX in names:
         values, source = _from_lines(found, raw_rows(part), own)
-        outputs, block = _outputs(found, values, own, exact=False), BLOCK
+        outputs = _outputs(found, values, own, exact=False)
     else:
         values, source = _from_columns(found, part, own)
-        outputs, block = _outputs(found, values, own, exact=False, direct=True), _block(part, "_lake_j.")
-    return f"SELECT {', '.join([*outputs, block])} FROM {source}"
+        outputs = _outputs(found, values, own, exact=False, direct=True)
+    return f"SELECT {', '.join(outputs)}, _lake_j.{BLOCK} FROM {source}"
 
 
 _FILE_INDEX: Final = "file_index"
@@ -168,7 +169,7 @@ def _from_lines(
 ) -> tuple[Mapping[str, str], str]:
     """The attributes' values, and the relation that they are columns of; lines are parsed for it."""
     spec: dict[str, Any] = {name: {tag: "VARCHAR"} for name, (tag, _) in own.items()}
-    values = {name: f"j.{identifier(name)}" for name in own}
+    values = {name: f"_lake_j.j.{identifier(name)}" for name in own}
     folded = {name.casefold() for name in (*METADATA, *MARKS)}
     apart = []
     for number, one in enumerate(found):
@@ -176,15 +177,15 @@ def _from_lines(
         if name and "\0" not in name and name.casefold() not in folded:
             folded.add(name.casefold())
             spec[name] = _tags(one)
-            values[name] = f"j.{identifier(name)}"
+            values[name] = f"_lake_j.j.{identifier(name)}"
         else:
             # A STRUCT cannot tell this name from another: a JSON pointer can.
             pointer = "/" + name.replace("~", "~0").replace("/", "~1")
             found_there = f"json_extract(line, {literal(pointer)})"
             apart.append(f"json_transform({found_there}, {literal(json.dumps(_tags(one)))}) AS v{number}")
-            values[name] = f"v{number}"
+            values[name] = f"_lake_j.v{number}"
     transformed = f"json_transform(line, {literal(json.dumps(spec))}) AS j"
-    return values, f"(SELECT *, {', '.join([transformed, *apart])} FROM {rows})"
+    return values, f"(SELECT *, {', '.join([transformed, *apart])} FROM {rows}) AS _lake_j"
 
 
 def _from_columns(
@@ -192,19 +193,23 @@ def _from_columns(
 ) -> tuple[Mapping[str, str], str]:
     """The attributes' values, and the relation that they are columns of; DuckDB's reader makes them at once."""
     specs: dict[str, Any] = {one.column.attribute: _tags(one, direct=direct) for one in found}
+    names = {name: stored(name) for name in specs} | {name: name for name in own}
     specs |= {name: {tag: kind} for name, (tag, kind) in own.items()}
-    prefix = "_lake_j."
+    prefix = "_lake_file."
     columns = specs
     if part.wrapper is not None:
         prefix += f"{identifier(part.wrapper)}."
         columns = {part.wrapper: specs}
     listed = ", ".join(f"{literal(name)}: {literal(_sql_type(spec))}" for name, spec in columns.items())
     files = ", ".join(literal(str(file)) for file in part.files)
+    # The reader's columns have the attributes' own names, which would shadow the parameters of our lambdas.
+    renamed = ", ".join(f"{prefix}{identifier(name)} AS {own_name}" for name, own_name in names.items())
     source = (
+        f"(SELECT {renamed}, {_block(part, '_lake_file.')} FROM "
         f"read_json([{files}], format = '{part.format}', records = 'true', compression = 'uncompressed', "
-        f"maximum_object_size = {MAX_LINE_BYTES}, columns = {{{listed}}}) AS _lake_j"
+        f"maximum_object_size = {MAX_LINE_BYTES}, columns = {{{listed}}}) AS _lake_file) AS _lake_j"
     )
-    return {name: prefix + identifier(name) for name in specs}, source
+    return {name: f"_lake_j.{own_name}" for name, own_name in names.items()}, source
 
 
 def _sql_type(spec: Any) -> str:
@@ -245,12 +250,10 @@ def _outputs(
             if isinstance(column.type, Json)
             else _typed(column.type, value, _How(one.plain, exact, direct and one.plain))
         )
-        outputs.append(f"{main} AS {identifier(column.name)}")
+        outputs.append(f"{main} AS {stored(column.name)}")
         if column.companion is not None:
             others = [_whole(other, value) for other in one.rows if other not in (tag, "NULL")]
-            outputs.append(
-                f"coalesce({', '.join(others or ['NULL::JSON'])}) AS {identifier(column.companion)}"
-            )
+            outputs.append(f"coalesce({', '.join(others or ['NULL::JSON'])}) AS {stored(column.companion)}")
         if "NULL" in one.rows:
             nulls.append(f"""CASE WHEN {value}."NULL" = 'true' THEN {literal(column.attribute)} END""")
     for name, (tag, kind) in own.items():

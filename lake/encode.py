@@ -48,7 +48,7 @@ def snapshot_items(path: Path, table: str, metadata: bool = False) -> Iterator[d
     Raises:
         SnapshotError: there is no such snapshot or table.
     """
-    with open_lake(path) as lake:
+    with open_lake(path, table) as lake:
         columns = lake.columns(table)
         reader = lake.sql(f"FROM _lake.{identifier(table)}").to_arrow_reader(BATCH_ROWS)
         yield from encode_batches(columns, reader, metadata)

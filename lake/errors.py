@@ -6,7 +6,8 @@ ExplainedError                     message, remedy, exit_code
 │   ├── ContractError              a name, a version or a row breaks the lake table's contract
 │   ├── LakeTableError             the lake table or its companions cannot be created, or are misconfigured
 │   ├── SnapshotError              a snapshot cannot be written, read or rolled forward
-│   │   └── SnapshotBusyError      another writer holds it
+│   │   ├── SnapshotBusyError      another writer holds it
+│   │   └── OutdatedSnapshotError  an earlier version of dynalake wrote it, and it may be wrong
 │   ├── DecodeError                bytes that are not DynamoDB JSON, or that no column can hold
 │   └── ExportError                an export's target or format cannot be served
 ├── IngestError                    ingest
@@ -48,6 +49,7 @@ ExplainedError                     message, remedy, exit_code
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 _WIDTH: Final = 110
@@ -276,6 +278,20 @@ class SnapshotError(LakeError):
 
 class SnapshotBusyError(SnapshotError):
     """Somebody else is writing the snapshot just now; trying again will help."""
+
+
+class OutdatedSnapshotError(SnapshotError):
+    """Tables of a snapshot were made by an earlier version of dynalake, and may be wrong: they must be rebuilt."""
+
+    def __init__(self, snapshot: str, tables: Sequence[str]) -> None:
+        """Say which tables, and how each is rebuilt."""
+        commands = " and ".join(f"`dynalake refresh {table} --out {snapshot}`" for table in tables)
+        super().__init__(
+            f"{snapshot}: an earlier version of dynalake made {', '.join(map(repr, tables))}, and its refreshes could "
+            "leave wrong rows",
+            remedy=f"run {commands}, which reads the lake table anew",
+        )
+        self.tables = tuple(tables)
 
 
 class DecodeError(LakeError):

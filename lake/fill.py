@@ -26,7 +26,8 @@ from lake.discover import Found, look, majority, settle
 from lake.errors import DecodeError
 from lake.parts import Block, Part
 from lake.shape import Places, merged, settled
-from lake.types import NULLS, Column, duckdb_type, identifier, literal
+from lake.stored import stored
+from lake.types import NULLS, Column, duckdb_type, literal
 
 SAMPLE_ROWS: Final = 5000
 """Rows of the first part that the first columns are found in: looking costs five times what reading does."""
@@ -133,7 +134,7 @@ class Filler:
                 continue
             # Only rows that gave way to newer ones had it.
             for name, _ in _columns([one]):
-                self._con.execute(f"ALTER TABLE {self._table} DROP COLUMN {identifier(name)}")
+                self._con.execute(f"ALTER TABLE {self._table} DROP COLUMN {name}")
         self._found = tuple(found)
         for name in (*MARKS, BLOCK):
             self._con.execute(f"ALTER TABLE {self._table} DROP COLUMN {name}")
@@ -165,7 +166,7 @@ class Filler:
 
     def _create(self) -> None:
         own = {**METADATA, NULLS: ("", "VARCHAR[]"), **MARKS, BLOCK: ("", "INTEGER")}
-        columns = [f"{identifier(name)} {kind}" for name, kind in _columns(self._found)]
+        columns = [f"{name} {kind}" for name, kind in _columns(self._found)]
         columns += [f"{name} {kind}" for name, (_, kind) in own.items()]
         self._commit()
         self._con.execute(f"CREATE OR REPLACE TABLE {self._table} ({', '.join(columns)})")
@@ -262,7 +263,7 @@ class Filler:
             have = {name for name, _ in _columns(self._found)}
             for name, kind in _columns(found):
                 if name not in have:
-                    self._con.execute(f"ALTER TABLE {self._table} ADD COLUMN {identifier(name)} {kind}")
+                    self._con.execute(f"ALTER TABLE {self._table} ADD COLUMN {name} {kind}")
         self._found = found
         self._scouting = not fits
 
@@ -301,12 +302,10 @@ class Filler:
                 if tag == "NULL":
                     continue
                 if tag == main:
-                    terms.append(f"count({identifier(column.name)})")
+                    terms.append(f"count({stored(column.name)})")
                 else:
                     begin = literal('{"' + tag + '":')
-                    terms.append(
-                        f"count(*) FILTER (starts_with({identifier(column.companion or '')}, {begin}))"
-                    )
+                    terms.append(f"count(*) FILTER (starts_with({stored(column.companion or '')}, {begin}))")
                 asked.append((column.attribute, tag))
         alive = f"FROM {self._table} WHERE {DELETED} IS NULL"
         counted = _one(self._con, f"SELECT {', '.join(terms)} {alive}") if terms else ()
@@ -314,7 +313,7 @@ class Filler:
         for (name, tag), rows in zip(asked, counted, strict=True):
             counts[name][tag] = rows
         nulls = self._con.execute(
-            f"SELECT name, count(*) FROM (SELECT unnest({NULLS}) AS name {alive}) GROUP BY name"
+            f"SELECT n.name, count(*) FROM (SELECT unnest({NULLS}) AS name {alive}) AS n GROUP BY n.name"
         ).fetchall()
         for name, rows in nulls:
             counts[name]["NULL"] = rows
@@ -338,11 +337,11 @@ class Filler:
 
 
 def _columns(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
-    """The columns' names and types, companions included."""
+    """The columns' stored names, as SQL, and types, companions included."""
     for one in found:
-        yield one.column.name, duckdb_type(one.column.type)
+        yield stored(one.column.name), duckdb_type(one.column.type)
         if one.column.companion is not None:
-            yield one.column.companion, "JSON"
+            yield stored(one.column.companion), "JSON"
 
 
 def _extends(old: Found, new: Found) -> bool:

@@ -16,6 +16,7 @@ from lake.contract.positions import StreamPositions
 from lake.contract.rows import SOURCE_AT
 from lake.errors import SnapshotError, explain
 from lake.show import html_note, html_table, text_table
+from lake.stored import ROW, require_current, rows_of
 from lake.times import utc
 from lake.types import Column, identifier, literal, type_from_json
 
@@ -99,9 +100,9 @@ class Lake:
     there is a newer one, and `reload` takes it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, only: str | None = None) -> None:
         """Use `open_lake`."""
-        self._path = path
+        self._path, self._only = path, only
         # Attached, not connected: DuckDB shares one instance for all connections of a process to a path, so a
         # snapshot that was replaced meanwhile would show its old rows to whoever connects again.
         self._con = duckdb.connect()
@@ -120,6 +121,7 @@ class Lake:
             for con in (self._con, self._own):
                 con.execute("USE lake")
             self._own.sql("FROM _lake.tables JOIN _lake.columns USING (table_name)")
+            require_current(self._own, self._path, self._only)
         except duckdb.CatalogException as error:
             raise SnapshotError(
                 f"{self._path} is a DuckDB file, but not a snapshot made by dynalake"
@@ -279,7 +281,7 @@ class Lake:
         self._known(table)
         (row,) = self._own.execute(
             f"""SELECT watermark, complete, gaps, ended_at, row_count,
-                (SELECT max({SOURCE_AT}) FROM _lake.{identifier(table)})
+                (SELECT max({ROW}.{SOURCE_AT}) FROM {rows_of(table)})
             FROM _lake.tables WHERE table_name = ?""",
             [table],
         ).fetchall()
@@ -392,10 +394,16 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def open_lake(path: str | Path) -> Lake:
+def open_lake(path: str | Path, only: str | None = None) -> Lake:
     """Opens a snapshot for reading.
 
+    Args:
+        path: the file.
+        only: the one table that is read, where that is known: others may then be of an outdated format.
+
     Raises:
+        OutdatedSnapshotError: an earlier version of dynalake made a table in a way that could make it wrong; the
+            text says what to run.
         SnapshotError: there is no such file, or it is not a snapshot.
     """
     file = Path(path)
@@ -403,4 +411,4 @@ def open_lake(path: str | Path) -> Lake:
         raise SnapshotError(f"there is no snapshot {file}", remedy="make one with `dynalake snapshot`")
     if not file.is_file():
         raise SnapshotError(f"{file} is not a file, so it cannot be a snapshot")
-    return Lake(file)
+    return Lake(file, only)

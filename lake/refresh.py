@@ -44,6 +44,7 @@ from lake.snapshot import (
     write_history,
     write_positions,
 )
+from lake.stored import ROW, create_views, drop_views, require_current, rows_table, stored, value_of
 from lake.times import utc
 from lake.types import (
     NULLS,
@@ -63,6 +64,9 @@ from lake.widen import Held, main_tag, widened
 
 _BATCH: Final = 10_000
 """Line numbers in Python at a time."""
+
+_SHOWN: Final = "FROM _lake_held AS held WHERE NOT held.deleted AND held.turn >= 0"
+"""The changes whose rows are to be shown."""
 
 _FITS: Final = "_lake_fits"
 """The column that tells, of a new row, whether the table's columns hold all of it."""
@@ -140,7 +144,7 @@ class _Refresh:
         self, con: duckdb.DuckDBPyConnection, table: str, changes: Path, count: int, work: Path
     ) -> None:
         self._con, self._table, self._changes, self._count, self._work = con, table, changes, count, work
-        self._name = f"_lake.{identifier(table)}"
+        self._name = rows_table(table)
         found = con.execute(
             "SELECT key, row_count, tombstones FROM _lake.tables WHERE table_name = ?", [table]
         ).fetchall()
@@ -148,6 +152,7 @@ class _Refresh:
             raise SnapshotError(
                 f"the snapshot has no table {table!r}", remedy="make it with `dynalake snapshot`"
             )
+        require_current(con, "the snapshot", table)
         ((key, self._rows, self._tombstones),) = found
         self._key: tuple[str, ...] = tuple(key)
         self._held, self._counts = self._columns()
@@ -168,10 +173,12 @@ class _Refresh:
             removed = self._take_out()
             con.commit()
             kept, written = self._kept()
-            (new,) = self._one(f"SELECT count(*) FROM _lake_held WHERE NOT deleted AND turn >= {again}")
+            (new,) = self._one(f"SELECT count(*) {_SHOWN} AND held.turn >= {again}")
             rows = ""
             if written:
-                lines = f"(SELECT json_extract(json, '/NewImage') AS line FROM {raw_lines(kept)})"
+                lines = (
+                    f"(SELECT json_extract(kept.json, '/NewImage') AS line FROM {raw_lines(kept)} AS kept)"
+                )
                 large = kept.stat().st_size > written * _LARGE_LINE_BYTES
                 if not large and self._fit(lines):
                     rows = f"(SELECT * EXCLUDE ({_FITS}, {', '.join(MARKS)}) FROM _lake_new)"
@@ -200,8 +207,8 @@ class _Refresh:
             [self._table],
         ).fetchall()
         held, counts = [], {}
-        for attribute, name, stored, companion, main, rows in found:
-            kind = type_from_json(json.loads(stored))
+        for attribute, name, told, companion, main, rows in found:
+            kind = type_from_json(json.loads(told))
             if main is None and attribute in self._key:
                 main = main_tag(kind, None)
             held.append(Held(Column(attribute, name, kind, companion), main))
@@ -217,9 +224,12 @@ class _Refresh:
         ]
         self._con.execute(
             f"""CREATE OR REPLACE TEMP TABLE _lake_changes AS
-            SELECT {key_texts(self._key)}, removed, {", ".join(parts)} FROM {changed_keys(self._changes, self._key)}"""
+            SELECT {key_texts(self._key)}, changed.removed, {", ".join(parts)}
+            FROM {changed_keys(self._changes, self._key)} AS changed"""
         )
-        loaded, bad = self._one("SELECT count(*), min(rowid) FILTER (key IS NULL) FROM _lake_changes")
+        loaded, bad = self._one(
+            "SELECT count(*), min(changed.rowid) FILTER (changed.key IS NULL) FROM _lake_changes AS changed"
+        )
         if loaded != self._count:
             raise DecodeError(f"of {self._count} lines {loaded} were read")
         if bad is not None:
@@ -228,43 +238,50 @@ class _Refresh:
     def _hold(self) -> None:
         """Fills _lake_before with what is held of the keys that changed, and _lake_held with what shall be held."""
         con = self._con
-        names = {one.column.attribute: identifier(one.column.name) for one in self._held}
-        match = " AND ".join(f"shown.{names[name]} = k{number}" for number, name in enumerate(self._key))
-        parts = ", ".join(f"k{number}" for number in range(len(self._key)))
+        names = {one.column.attribute: value_of(one.column.name) for one in self._held}
+        match = " AND ".join(f"{names[name]} = wanted.k{number}" for number, name in enumerate(self._key))
+        parts = ", ".join(f"changed.k{number}" for number in range(len(self._key)))
         con.execute(
-            f"""CREATE OR REPLACE TEMP TABLE _lake_found AS SELECT key, shown.rowid AS id
-            FROM {self._name} AS shown JOIN (SELECT DISTINCT key, {parts} FROM _lake_changes) ON {match}"""
+            f"""CREATE OR REPLACE TEMP TABLE _lake_found AS SELECT wanted.key, {ROW}.rowid AS id
+            FROM {self._name} AS {ROW}
+            JOIN (SELECT DISTINCT changed.key, {parts} FROM _lake_changes AS changed) AS wanted ON {match}"""
         )
         # The versions of a whole table are long to read: only those of the rows found are.
         con.execute(
             f"""CREATE OR REPLACE TEMP TABLE _lake_before AS
-            SELECT key, coalesce({VERSION}, {literal(ABSENT)}) AS version, false AS deleted, id FROM _lake_found
-            JOIN (SELECT rowid AS id, {VERSION} FROM {self._name}
-                WHERE rowid IN (SELECT id FROM _lake_found)) USING (id)
+            SELECT found.key, coalesce(versions.version, {literal(ABSENT)}) AS version, false AS deleted, found.id
+            FROM _lake_found AS found
+            JOIN (SELECT {ROW}.rowid AS id, {ROW}.{VERSION} AS version FROM {self._name} AS {ROW}
+                WHERE {ROW}.rowid IN (SELECT found.id FROM _lake_found AS found)) AS versions
+            ON versions.id = found.id
             UNION ALL
-            SELECT key, version, true, NULL FROM _lake.tombstones
-            WHERE table_name = $1 AND key IN (SELECT key FROM _lake_changes)""",
+            SELECT buried.key, buried.version, true, NULL FROM _lake.tombstones AS buried
+            WHERE buried.table_name = $1 AND buried.key IN (SELECT changed.key FROM _lake_changes AS changed)""",
             [self._table],
         )
-        sequence = """(SELECT key, version, deleted, false AS removed, -1 AS turn FROM _lake_before
-            UNION ALL SELECT key, version, deleted, removed, rowid FROM _lake_changes)"""
-        con.execute(f"CREATE OR REPLACE TEMP TABLE _lake_held AS {held_rows(sequence, 'turn')}")
+        sequence = """(
+            SELECT before.key, before.version, before.deleted, false AS removed, -1 AS turn FROM _lake_before AS before
+            UNION ALL
+            SELECT changed.key, changed.version, changed.deleted, changed.removed, changed.rowid
+            FROM _lake_changes AS changed)"""
+        con.execute(f"CREATE OR REPLACE TEMP TABLE _lake_held AS {held_rows(sequence)}")
 
     def _take_out(self) -> int:
         """Takes out what is not held any more; gives the number of rows that were shown."""
         con = self._con
         con.execute(
             """CREATE OR REPLACE TEMP TABLE _lake_gone AS
-            SELECT key, id FROM _lake_before WHERE NOT EXISTS (
-                SELECT 1 FROM _lake_held AS held WHERE held.key = _lake_before.key AND held.turn < 0)"""
+            SELECT before.key, before.id FROM _lake_before AS before WHERE NOT EXISTS (
+                SELECT 1 FROM _lake_held AS held WHERE held.key = before.key AND held.turn < 0)"""
         )
-        (rows,) = self._one("SELECT count(id) FROM _lake_gone")
+        (rows,) = self._one("SELECT count(gone.id) FROM _lake_gone AS gone")
         if rows:
-            self._count_types(f"{self._name} WHERE rowid IN (SELECT id FROM _lake_gone)", -1)
-            con.execute(f"DELETE FROM {self._name} WHERE rowid IN (SELECT id FROM _lake_gone)")
+            going = f"{self._name} AS {ROW} WHERE {ROW}.rowid IN (SELECT gone.id FROM _lake_gone AS gone)"
+            self._count_types(going, -1)
+            con.execute(f"DELETE FROM {going}")
         con.execute(
-            """DELETE FROM _lake.tombstones WHERE table_name = ? AND key IN (
-                SELECT key FROM _lake_gone WHERE id IS NULL)""",
+            """DELETE FROM _lake.tombstones AS buried WHERE buried.table_name = ? AND buried.key IN (
+                SELECT gone.key FROM _lake_gone AS gone WHERE gone.id IS NULL)""",
             [self._table],
         )
         con.execute(
@@ -273,17 +290,15 @@ class _Refresh:
             [self._table],
         )
         (self._tombstones,) = self._one(
-            f"SELECT count(*) FROM _lake.tombstones WHERE table_name = {literal(self._table)}"
+            f"SELECT count(*) FROM _lake.tombstones AS buried WHERE buried.table_name = {literal(self._table)}"
         )
         return int(rows)
 
     def _kept(self) -> tuple[Path, int]:
         """A file of the changes whose rows are to be shown, and how many they are."""
         kept = self._work / "kept"
-        (count,) = self._one("SELECT count(*) FROM _lake_held WHERE NOT deleted AND turn >= 0")
-        result = self._con.execute(
-            "SELECT turn FROM _lake_held WHERE NOT deleted AND turn >= 0 ORDER BY turn"
-        )
+        (count,) = self._one(f"SELECT count(*) {_SHOWN}")
+        result = self._con.execute(f"SELECT held.turn {_SHOWN} ORDER BY held.turn")
 
         def turns() -> Iterator[int]:
             while batch := result.fetchmany(_BATCH):
@@ -303,15 +318,15 @@ class _Refresh:
             if old is None:
                 added.append((column.name, column.type))
             elif old.column.type != column.type:
-                value = convert(old.column.type, column.type, identifier(column.name)) if old.main else "NULL"
+                value = convert(old.column.type, column.type, stored(column.name)) if old.main else "NULL"
                 grown[column.name] = f"CAST({value} AS {duckdb_type(column.type)})", column.type
             if column.companion is not None and (old is None or old.column.companion is None):
                 added.append((column.companion, Json()))
-        con.execute(f"DROP VIEW IF EXISTS main.{identifier(self._table)}")
+        drop_views(con, self._table)
         if grown:
             self._grow(grown)
         for name, kind in added:
-            con.execute(f"ALTER TABLE {self._name} ADD COLUMN {identifier(name)} {duckdb_type(kind)}")
+            con.execute(f"ALTER TABLE {self._name} ADD COLUMN {stored(name)} {duckdb_type(kind)}")
         self._held = [_now_held(one, held.get(one.column.attribute)) for one in found]
         return tuple(name for name, _ in added), tuple(grown)
 
@@ -325,14 +340,16 @@ class _Refresh:
         if all(isinstance(kind, Int64 | Decimal38) for _, kind in grown.values()):
             for name, (value, kind) in grown.items():
                 con.execute(
-                    f"ALTER TABLE {self._name} ALTER COLUMN {identifier(name)} TYPE {duckdb_type(kind)} USING {value}"
+                    f"ALTER TABLE {self._name} ALTER COLUMN {stored(name)} TYPE {duckdb_type(kind)} USING {value}"
                 )
             return
-        values = ", ".join(f"{value} AS {identifier(name)}" for name, (value, _) in grown.items())
+        values = ", ".join(f"{value} AS {stored(name)}" for name, (value, _) in grown.items())
         con.execute("SET preserve_insertion_order = false")
-        con.execute(f"CREATE TABLE _lake._lake_grown AS SELECT * REPLACE ({values}) FROM {self._name}")
+        con.execute(
+            f"CREATE TABLE {rows_table('_lake_grown')} AS SELECT * REPLACE ({values}) FROM {self._name}"
+        )
         con.execute(f"DROP TABLE {self._name}")
-        con.execute(f"ALTER TABLE _lake._lake_grown RENAME TO {identifier(self._table)}")
+        con.execute(f"ALTER TABLE {rows_table('_lake_grown')} RENAME TO {identifier(self._table)}")
         con.execute("RESET preserve_insertion_order")
 
     def _fit(self, lines: str) -> bool:
@@ -348,7 +365,7 @@ class _Refresh:
             f"""CREATE OR REPLACE TEMP TABLE _lake_new AS
             SELECT * EXCLUDE (_lake_line), {fits} AS {_FITS} FROM ({rows})"""
         )
-        unsettled = [f"{identifier(one.column.name)} IS NULL" for one in self._held if not one.main]
+        unsettled = [f"{stored(one.column.name)} IS NULL" for one in self._held if not one.main]
         (fit,) = self._one(f"SELECT bool_and({' AND '.join([_FITS, *unsettled])}) FROM _lake_new")
         return bool(fit)
 
@@ -363,10 +380,10 @@ class _Refresh:
     def _count_types(self, rows: str, sign: int) -> None:
         """Adds rows to, or takes them from, what is told of how many rows hold which type."""
         columns = [one for one in self._held if one.main]
-        wanted = [f"count({identifier(one.column.name)})" for one in columns]
+        wanted = [f"count({stored(one.column.name)})" for one in columns]
         paired = [one for one in columns if one.column.companion is not None]
         wanted += [
-            f"""histogram(regexp_extract({identifier(one.column.companion or "")}::VARCHAR, '^."([A-Z]+)"', 1))"""
+            f"""histogram(regexp_extract({stored(one.column.companion or "")}::VARCHAR, '^."([A-Z]+)"', 1))"""
             for one in paired
         ]
         wanted.append(f"list_aggregate(flatten(list({NULLS})), 'histogram')")
@@ -387,7 +404,7 @@ class _Refresh:
                 del tags[tag]
 
     def _note_columns(self) -> None:
-        con, name = self._con, identifier(self._table)
+        con = self._con
         con.execute("DELETE FROM _lake.columns WHERE table_name = ?", [self._table])
         con.executemany(
             f"INSERT INTO _lake.columns VALUES ({', '.join('?' * 10)})",
@@ -402,10 +419,7 @@ class _Refresh:
                 for number, one in enumerate(self._held, 1)
             ],
         )
-        names = [n for one in self._held for n in (one.column.name, one.column.companion) if n is not None]
-        con.execute(
-            f"CREATE OR REPLACE VIEW main.{name} AS SELECT {', '.join(map(identifier, names))} FROM _lake.{name}"
-        )
+        create_views(con, self._table, [one.column for one in self._held])
 
     def _note(self, about: SnapshotAbout, history: Sequence[Observation] | None, more: int) -> None:
         con = self._con
@@ -455,7 +469,7 @@ def _key_part(kind: Type, number: int) -> str:
     It takes the value from `x`, which `changed_keys` filled. A number that the column does not hold is in no row
     of the table; a cast would round it, and find another's row.
     """
-    s, n, b = (f"x[{3 * number + i}]" for i in (1, 2, 3))
+    s, n, b = (f"changed.x[{3 * number + i}]" for i in (1, 2, 3))
     match kind:
         case Text():
             return s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def held_rows(seen: str, turn: str) -> str:
+def held_rows(seen: str) -> str:
     """The SELECT (key, turn, deleted) of the rows that are held in the end: at most one a key.
 
     The rule in sequence: a written row is held if its version is newer than that of the row held; a removed
@@ -16,16 +16,17 @@ def held_rows(seen: str, turn: str) -> str:
     Python. Of equal versions the first stays, as nothing is newer than itself.
 
     Args:
-        seen: a relation with the columns `key`, `version`, `deleted` (it is a tombstone) and `removed` (the row
-            was removed, not written). A row that a store held before is one more written row, of an earlier turn.
-        turn: the expression of its rows that gives the sequence.
+        seen: a relation with the columns `key`, `version`, `deleted` (it is a tombstone), `removed` (the row was
+            removed, not written) and `turn` (which gives the sequence). A row that a store held before is one more
+            written row, of an earlier turn.
     """
-    return f"""WITH changes AS (SELECT key, version, deleted, removed, {turn} AS turn FROM {seen}),
-        removals AS (SELECT key, version, turn FROM changes WHERE removed),
+    return f"""WITH changes AS (
+            SELECT seen.key, seen.version, seen.deleted, seen.removed, seen.turn FROM {seen} AS seen),
+        removals AS (SELECT changes.key, changes.version, changes.turn FROM changes WHERE changes.removed),
         standing AS (
-            SELECT key, version, turn, deleted FROM changes AS written
-            WHERE NOT removed AND NOT EXISTS (
+            SELECT written.key, written.version, written.turn, written.deleted FROM changes AS written
+            WHERE NOT written.removed AND NOT EXISTS (
                 SELECT 1 FROM removals WHERE removals.key = written.key
                     AND removals.turn > written.turn AND removals.version >= written.version))
-        SELECT key, turn, deleted FROM standing
-        QUALIFY row_number() OVER (PARTITION BY key ORDER BY version DESC, turn) = 1"""
+        SELECT standing.key, standing.turn, standing.deleted FROM standing
+        QUALIFY row_number() OVER (PARTITION BY standing.key ORDER BY standing.version DESC, standing.turn) = 1"""

@@ -1,8 +1,10 @@
 """A snapshot: a lake table as of one watermark, in a DuckDB file that any DuckDB client opens.
 
     "<table>"                 a view for readers: attributes and companions; no metadata, no tombstones
-    _lake."<table>"           the same rows with `_lake_version`, `_lake_at`, `_lake_source_at`, `_lake_nulls`
-    _lake.tables              what was read, when, as of which watermark, and whether anything may be missing
+    _lake."<table>"           a view of the same rows with `_lake_version`, `_lake_at`, `_lake_source_at`, `_lake_nulls`
+    _lake_rows."<table>"      the rows as they are stored (`lake.stored`)
+    _lake.tables              what was read, when, as of which watermark, whether anything may be missing, and the
+                              version of the table's layout (`format`)
     _lake.columns             attribute, column, types with row counts
     _lake.schema_history      when an attribute was first seen with a kind
     _lake.shards              how far each shard of the lake table's stream is applied: a refresh goes on there
@@ -30,7 +32,7 @@ from lake.atomic import replacing
 from lake.contract.catalogue import Observation
 from lake.contract.files import Replacement
 from lake.contract.positions import StreamPositions
-from lake.contract.rows import DELETED, VERSION
+from lake.contract.rows import DELETED, RESERVED_PREFIX, VERSION
 from lake.contract.versions import ABSENT
 from lake.decode import decode_error, raw_lines
 from lake.discover import Found, majority, prepare
@@ -39,6 +41,7 @@ from lake.fill import Filler
 from lake.lines import pick_lines, spool
 from lake.parts import Chunk, Part, as_chunks, first_bad_row, first_row_without, read_ahead, spool_parts
 from lake.rule import held_rows
+from lake.stored import FORMAT, ROW, ROWS_SCHEMA, create_views, drop_rows, rows_table, value_of
 from lake.times import utc
 from lake.types import Blob, Int64, Text, Type, duckdb_type, identifier, literal, type_to_json
 
@@ -65,7 +68,9 @@ _LAYOUT: Final = (
     """CREATE TABLE IF NOT EXISTS _lake.tables (
         table_name VARCHAR, lake_table VARCHAR, source_table VARCHAR, row_count BIGINT, tombstones BIGINT,
         started_at TIMESTAMP, ended_at TIMESTAMP, watermark VARCHAR, complete BOOLEAN, gaps VARCHAR[],
-        made_by VARCHAR, key VARCHAR[])""",
+        made_by VARCHAR, key VARCHAR[], format INTEGER)""",
+    "ALTER TABLE _lake.tables ADD COLUMN IF NOT EXISTS format INTEGER",
+    f"CREATE SCHEMA IF NOT EXISTS {ROWS_SCHEMA}",
     """CREATE TABLE IF NOT EXISTS _lake.columns (
         table_name VARCHAR, attribute VARCHAR, column_name VARCHAR, dynamodb_types JSON,
         duckdb_type VARCHAR, companion VARCHAR, type JSON, ordinal INTEGER, is_key BOOLEAN,
@@ -165,7 +170,7 @@ def build_snapshot(
     """
     began = time.monotonic()
     identifier(table)
-    if table.casefold() in _RESERVED:
+    if table.casefold() in _RESERVED or table.casefold().startswith(RESERVED_PREFIX.rstrip("_")):
         raise SnapshotError(
             f"a table of a snapshot cannot be called {table!r}", remedy="give it another name there"
         )
@@ -191,7 +196,7 @@ class _Build:
 
     def __init__(self, place: Replacement, table: str, key: tuple[str, ...], memory_limit: str) -> None:
         self._table, self._key, self._work = table, key, place.work
-        self._name = f"_lake.{identifier(table)}"
+        self._name = rows_table(table)
         self._rows_source, self._changes_source = f"the rows of {table}", f"the changes of {table}"
         self._changes = place.work / "changes"
         self._parts: Sequence[Part] = ()
@@ -274,15 +279,16 @@ class _Build:
     def _begin(self) -> None:
         con = self._con
         prepare(con)
-        con.execute(f"DROP VIEW IF EXISTS main.{identifier(self._table)}")
-        con.execute(f"DROP TABLE IF EXISTS {self._name}")
+        drop_rows(con, self._table)
         for metadata in _RESERVED:
             con.execute(f"DELETE FROM _lake.{metadata} WHERE table_name = ?", [self._table])
         con.execute("CHECKPOINT")
         # Order costs memory, and a table has none.
         con.execute("SET preserve_insertion_order = false")
-        con.execute(f"ATTACH {literal(str(self._work / 'seen'))} AS work")
-        con.execute("CREATE TABLE work.seen (key VARCHAR, version VARCHAR, deleted BOOLEAN, removed BOOLEAN)")
+        con.execute(f"ATTACH {literal(str(self._work / 'seen'))} AS _lake_work")
+        con.execute(
+            "CREATE TABLE _lake_work.seen (key VARCHAR, version VARCHAR, deleted BOOLEAN, removed BOOLEAN)"
+        )
 
     def _fill(self, filler: Filler, rows: Iterable[Sequence[bytes] | Chunk]) -> int:
         """Puts all rows into the table; gives how many there were. They go on being read meanwhile."""
@@ -299,9 +305,9 @@ class _Build:
         return sum(part.rows for part in filler.parts)
 
     def _check_keys(self, filler: Filler) -> None:
-        names = [identifier(one.column.name) for one in filler.found if one.column.attribute in self._key]
+        names = [value_of(one.column.name) for one in filler.found if one.column.attribute in self._key]
         lacking = " OR ".join(f"{name} IS NULL" for name in names)
-        if _one(self._con, f"SELECT count(*) FROM {self._name} WHERE {lacking}")[0]:
+        if _one(self._con, f"SELECT count(*) FROM {self._name} AS {ROW} WHERE {lacking}")[0]:
             number = first_row_without(filler.parts, self._key)
             raise DecodeError(f"row {number} has not the key {', '.join(self._key)}")
 
@@ -316,31 +322,33 @@ class _Build:
         con = self._con
         if affected:
             con.execute(
-                f"""DELETE FROM {self._name} WHERE rowid IN (
-                    SELECT id FROM work.before WHERE id - {_EARLIER} NOT IN (SELECT turn FROM work.held))"""
+                f"""DELETE FROM {self._name} AS {ROW} WHERE {ROW}.rowid IN (
+                    SELECT before.id FROM _lake_work.before AS before
+                    WHERE before.id - {_EARLIER} NOT IN (SELECT held.turn FROM _lake_work.held AS held))"""
             )
             con.execute(
                 """INSERT INTO _lake.tombstones SELECT $1, held.key, seen.version
-                FROM work.held JOIN work.seen ON seen.rowid = held.turn WHERE held.deleted""",
+                FROM _lake_work.held AS held JOIN _lake_work.seen AS seen ON seen.rowid = held.turn
+                WHERE held.deleted""",
                 [self._table],
             )
         if kept is not None:
             filler.insert(kept)
         con.execute(
             f"""INSERT INTO _lake.tombstones
-            SELECT $1, {_key_text(filler.found, self._key)}, coalesce({VERSION}, {literal(ABSENT)})
-            FROM {self._name} WHERE {DELETED} IS NOT NULL""",
+            SELECT $1, {_key_text(filler.found, self._key)}, coalesce({ROW}.{VERSION}, {literal(ABSENT)})
+            FROM {self._name} AS {ROW} WHERE {ROW}.{DELETED} IS NOT NULL""",
             [self._table],
         )
-        con.execute(f"DELETE FROM {self._name} WHERE {DELETED} IS NOT NULL")
-        con.execute("DETACH work")
+        con.execute(f"DELETE FROM {self._name} AS {ROW} WHERE {ROW}.{DELETED} IS NOT NULL")
+        con.execute("DETACH _lake_work")
         found = con.execute(
             "SELECT count(*) FROM _lake.tombstones WHERE table_name = ?", [self._table]
         ).fetchall()
         return int(found[0][0])
 
     def _load_changes(self, changes_read: int) -> None:
-        """Fills work.seen: what the rule needs of each line, in the lines' order, so that `rowid` is the order.
+        """Fills _lake_work.seen: what the rule needs of each line, in the lines' order, so that `rowid` is the order.
 
         The lines themselves stay in their file: DuckDB reads a table 2,048 rows at a time, and of items of
         400 KB these are 800 MB, while of a file it reads 32 MB at a time.
@@ -350,58 +358,65 @@ class _Build:
         con = self._con
         con.execute("SET preserve_insertion_order = true")
         con.execute(
-            f"""INSERT INTO work.seen SELECT {key_texts(self._key)}, removed
-            FROM {changed_keys(self._changes, self._key)}"""
+            f"""INSERT INTO _lake_work.seen SELECT {key_texts(self._key)}, changed.removed
+            FROM {changed_keys(self._changes, self._key)} AS changed"""
         )
         con.execute("SET preserve_insertion_order = false")
-        loaded, bad = _one(con, "SELECT count(*), min(rowid) FILTER (key IS NULL) FROM work.seen")
+        loaded, bad = _one(
+            con, "SELECT count(*), min(seen.rowid) FILTER (seen.key IS NULL) FROM _lake_work.seen AS seen"
+        )
         if loaded != changes_read:
             raise DecodeError(f"of {changes_read} changes {loaded} were read")
         if bad is not None:
             raise DecodeError(f"change {bad + 1} has not the key {', '.join(self._key)}")
 
     def _hold(self, found: Sequence[Found], changes_read: int) -> bool:
-        """Fills work.before with the rows whose keys came again, and work.held with what is held of those keys.
+        """Fills `before` with the rows whose keys came again, and `held` with what is held of those keys.
 
         Gives whether there are any: a scan gives no key twice, and most keys did not change.
         """
         con = self._con
         text = _key_text(found, self._key)
-        names = [identifier(one.column.name) for one in found if one.column.attribute in self._key]
+        names = [value_of(one.column.name) for one in found if one.column.attribute in self._key]
         rows, keys = _one(
             con,
-            f"""SELECT coalesce(sum(n), 0), count(*) FROM (
-                SELECT count(*) AS n FROM {self._name} GROUP BY hash({", ".join(names)}))""",
+            f"""SELECT coalesce(sum(hashes.n), 0), count(*) FROM (
+                SELECT count(*) AS n FROM {self._name} AS {ROW} GROUP BY hash({", ".join(names)})) AS hashes""",
         )
         if not changes_read and rows == keys:
             return False
-        again = "SELECT key FROM work.seen"
+        again = "SELECT seen.key FROM _lake_work.seen AS seen"
         if rows != keys:
-            again += f" UNION SELECT {text} FROM {self._name} GROUP BY ALL HAVING count(*) > 1"
+            again += f" UNION SELECT {text} FROM {self._name} AS {ROW} GROUP BY ALL HAVING count(*) > 1"
         con.execute(
-            f"""CREATE OR REPLACE TABLE work.before AS
-            SELECT * FROM (SELECT {text} AS key, coalesce({VERSION}, {literal(ABSENT)}) AS version,
-                {DELETED} IS NOT NULL AS deleted, rowid AS id FROM {self._name}) WHERE key IN ({again})"""
+            f"""CREATE OR REPLACE TABLE _lake_work.before AS
+            SELECT held.* FROM (
+                SELECT {text} AS key, coalesce({ROW}.{VERSION}, {literal(ABSENT)}) AS version,
+                    {ROW}.{DELETED} IS NOT NULL AS deleted, {ROW}.rowid AS id FROM {self._name} AS {ROW}) AS held
+            WHERE held.key IN ({again})"""
         )
-        sequence = f"""(SELECT key, version, deleted, false AS removed, id - {_EARLIER} AS turn FROM work.before
-            UNION ALL SELECT key, version, deleted, removed, rowid FROM work.seen)"""
-        con.execute(f"CREATE OR REPLACE TABLE work.held AS {held_rows(sequence, 'turn')}")
+        sequence = f"""(
+            SELECT before.key, before.version, before.deleted, false AS removed, before.id - {_EARLIER} AS turn
+            FROM _lake_work.before AS before
+            UNION ALL
+            SELECT seen.key, seen.version, seen.deleted, seen.removed, seen.rowid FROM _lake_work.seen AS seen)"""
+        con.execute(f"CREATE OR REPLACE TABLE _lake_work.held AS {held_rows(sequence)}")
         return True
 
     def _kept_changes(self) -> str | None:
         """The changes whose rows are to be shown, as a relation with one column `line`, in SQL; None if none is."""
-        shown = "FROM work.held WHERE NOT deleted AND turn >= 0"
+        shown = "FROM _lake_work.held AS held WHERE NOT held.deleted AND held.turn >= 0"
         if not _one(self._con, f"SELECT count(*) {shown}")[0]:
             return None
         kept = self._work / "kept changes"
-        result = self._con.execute(f"SELECT turn {shown} ORDER BY turn")
+        result = self._con.execute(f"SELECT held.turn {shown} ORDER BY held.turn")
 
         def turns() -> Iterator[int]:
             while batch := result.fetchmany(_BATCH):
                 yield from (turn for (turn,) in batch)
 
         pick_lines(self._changes, turns(), kept)
-        return f"(SELECT json_extract(json, '/NewImage') AS line FROM {raw_lines(kept)})"
+        return f"(SELECT json_extract(kept.json, '/NewImage') AS line FROM {raw_lines(kept)} AS kept)"
 
     def _write(
         self,
@@ -412,18 +427,14 @@ class _Build:
         tombstones: int,
     ) -> int:
         con = self._con
-        names = [n for one in found for n in (one.column.name, one.column.companion) if n is not None]
-        con.execute(
-            f"""CREATE VIEW main.{identifier(self._table)} AS
-            SELECT {", ".join(map(identifier, names))} FROM {self._name}"""
-        )
+        create_views(con, self._table, [one.column for one in found])
         rows = int(_one(con, f"SELECT count(*) FROM {self._name}")[0])
         con.execute(
-            f"INSERT INTO _lake.tables VALUES ({', '.join('?' * 12)})",
+            f"INSERT INTO _lake.tables VALUES ({', '.join('?' * 13)})",
             [
                 self._table, about.lake_table, about.source_table, rows, tombstones,
                 utc(about.started_at), datetime.now(UTC).replace(tzinfo=None), about.watermark,
-                about.complete, list(about.gaps), about.made_by, list(self._key),
+                about.complete, list(about.gaps), about.made_by, list(self._key), FORMAT,
             ],
         )  # fmt: skip
         con.executemany(
@@ -485,10 +496,14 @@ def write_positions(con: duckdb.DuckDBPyConnection, table: str, positions: Strea
 
 
 def changed_keys(changes: Path, key: Sequence[str]) -> str:
-    """A file of changes as a relation for `key_texts`: columns `x`, and `removed`, whether the row was removed."""
-    written, removed = (f"json_extract_string(json, {_row_pointers(key, wrapper)})" for wrapper in WRAPPERS)
-    return f"""(SELECT CASE WHEN removed THEN {removed} ELSE {written} END AS x, removed FROM (
-        SELECT json, NOT json_exists(json, '/{WRAPPERS[0]}') AS removed FROM {raw_lines(changes)}))"""
+    """A file of changes as a relation for `key_texts`: columns `x`, and `removed`, whether the row was removed.
+
+    It needs the alias `changed`.
+    """
+    written, removed = (f"json_extract_string(line.json, {_row_pointers(key, name)})" for name in WRAPPERS)
+    return f"""(SELECT CASE WHEN line.removed THEN {removed} ELSE {written} END AS x, line.removed FROM (
+        SELECT lines.json, NOT json_exists(lines.json, '/{WRAPPERS[0]}') AS removed
+        FROM {raw_lines(changes)} AS lines) AS line)"""
 
 
 def _row_pointers(key: Sequence[str], wrapper: str) -> str:
@@ -502,21 +517,22 @@ def key_texts(key: Sequence[str]) -> str:
     """A row's key as one text that equal keys share, its version, and whether it is a tombstone; for `changed_keys`."""
     parts = []
     for i in range(1, 3 * len(key), 3):
-        text = f"coalesce('S' || x[{i}], 'N' || _lake_number(x[{i + 1}]), 'B' || x[{i + 2}])"
+        s, n, b = (f"changed.x[{i + offset}]" for offset in range(3))
+        text = f"coalesce('S' || {s}, 'N' || _lake_number({n}), 'B' || {b})"
         parts.append(f"length({text}) || ':' || {text}")
     marks = 3 * len(key)
     return (
-        f"{' || '.join(parts)} AS key, coalesce(x[{marks + 1}], {literal(ABSENT)}) AS version, "
-        f"x[{marks + 2}] IS NOT NULL AS deleted"
+        f"{' || '.join(parts)} AS key, coalesce(changed.x[{marks + 1}], {literal(ABSENT)}) AS version, "
+        f"changed.x[{marks + 2}] IS NOT NULL AS deleted"
     )
 
 
 def _key_text(found: Sequence[Found], key: Sequence[str]) -> str:
-    """The SQL of a row's key as the text of `key_texts`, from the key's columns."""
+    """The SQL of a stored row's key as the text of `key_texts`, from the key's columns."""
     columns = {one.column.attribute: one.column for one in found}
     parts = []
     for name in key:
-        text = f"({_tagged(columns[name].type, identifier(columns[name].name))})"
+        text = f"({_tagged(columns[name].type, value_of(columns[name].name))})"
         parts.append(f"length({text}) || ':' || {text}")
     return " || ".join(parts)
 

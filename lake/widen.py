@@ -19,6 +19,7 @@ import duckdb
 from lake.contract.numbers import INT64_MAX
 from lake.contract.rows import SOURCE_AT, VERSION, WRITTEN_AT
 from lake.discover import Found, discover
+from lake.stored import stored
 from lake.types import (
     COMPANION_SUFFIX,
     DECIMAL_DIGITS,
@@ -155,7 +156,7 @@ class _Facts:
             exact: whether to look how many digits its decimals really have before the point. Otherwise they
                 are taken to have as many as the type holds.
         """
-        name = identifier(column.name)
+        name = stored(column.name)
         facts: dict[Path, Any] = {}
         if exact:
             for path, digits in _places(column.type, name, Decimal38):

@@ -153,7 +153,7 @@ def publish_table(
             remedy="leave --mode out",
         )
     layout, steps = layout or Layout(), steps or Steps()
-    with _explained(table), open_lake(snapshot) as lake:
+    with _explained(table), open_lake(snapshot, table) as lake:
         fresh = lake.freshness(table)
         name = to.name or table
         if incremental:
@@ -256,7 +256,7 @@ class _Publishing:
         if there.state != before.digest:
             raise NoTrailError("somebody has changed the data source since it was published")
         columns = extract_columns(self._lake, self._table, self._layout)
-        changes = find_changes(self._lake, self._table, columns, before, trail_of(remembered))
+        changes = find_changes(self._lake, self._table, before, trail_of(remembered))
         if not changes.gone and not changes.come:
             return Increment(None, 0, 0), there, 0, before.replaced
         with tempfile.TemporaryDirectory(prefix="dynalake-publish-") as folder:

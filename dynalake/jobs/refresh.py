@@ -19,7 +19,7 @@ from ingest.shards import StreamReader
 from ingest.tail import Tail
 from ingest.walk import Pacing
 from lake.contract.positions import STREAM_REACH_S, StreamPositions
-from lake.errors import SnapshotBusyError, SnapshotError
+from lake.errors import OutdatedSnapshotError, SnapshotBusyError, SnapshotError
 from lake.tables import lake_stream
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ IDLE_EVERY_S: Final = 15.0
 
 PUBLISH_SHARE: Final = 4
 """Between two publications at least this many times as long as the last one took: a follower is a guest."""
+
+OUTDATED: Final = "an earlier version of dynalake made the snapshot, and its refreshes could leave wrong rows"
 
 BUSY_WAIT_S: Final = 0.5
 BUSY_TRIES: Final = 240
@@ -228,13 +230,16 @@ def _start(pipeline: Pipeline, out: Path) -> tuple[StreamPositions | None, str]:
     from lake.open import open_lake
 
     arn = lake_stream(pipeline.lake_dynamodb(), pipeline.config.lake_table)
-    with open_lake(out) as lake:
-        if pipeline.name not in lake.tables():
-            raise SnapshotError(
-                f"{out} has no table {pipeline.name!r}",
-                remedy=f"make it with `dynalake snapshot {pipeline.name}`",
-            )
-        positions = lake.positions(pipeline.name)
+    try:
+        with open_lake(out, pipeline.name) as lake:
+            if pipeline.name not in lake.tables():
+                raise SnapshotError(
+                    f"{out} has no table {pipeline.name!r}",
+                    remedy=f"make it with `dynalake snapshot {pipeline.name}`",
+                )
+            positions = lake.positions(pipeline.name)
+    except OutdatedSnapshotError:
+        return None, OUTDATED
     if positions is None:
         return None, "the snapshot does not tell where the stream goes on"
     if positions.in_reach(arn, pipeline.now_ms()):
@@ -259,7 +264,7 @@ def _from_exports(
     from lake.open import open_lake
 
     arn = lake_stream(pipeline.lake_dynamodb(), pipeline.config.lake_table)
-    with open_lake(out) as lake:
+    with open_lake(out, pipeline.name) as lake:
         since = lake.positions(pipeline.name) if pipeline.name in lake.tables() else None
     if since is None:
         raise SnapshotError(
@@ -347,7 +352,7 @@ def _apply(pipeline: Pipeline, out: Path, spool: ChangeSpool, end: int, reached:
 def _scanned(pipeline: Pipeline, out: Path, report: SnapshotReport, why: str) -> Refresh:
     from lake.open import open_lake
 
-    with open_lake(out) as lake:
+    with open_lake(out, pipeline.name) as lake:
         positions, fresh = lake.positions(pipeline.name), lake.freshness(pipeline.name)
     return Refresh(
         source="scan",

@@ -24,6 +24,7 @@ from lake.errors import SnapshotError
 from lake.export.select import with_companions
 from lake.lines import item_to_line
 from lake.open import Lake, open_lake
+from lake.stored import PREFIX, named_rows, rows_table
 from lake.types import Blob, Column, Type, duckdb_type, identifier
 
 PAGE_ROWS: Final = 2_000
@@ -58,7 +59,7 @@ def snapshot_copy(
     Raises:
         SnapshotError: there is no such snapshot or table.
     """
-    with open_lake(path) as lake:
+    with open_lake(path, table) as lake:
         rows = _Rows(lake, table, key)
         yield Copy(
             rows.pages(),
@@ -168,8 +169,8 @@ class _Rows:
 
     def __init__(self, lake: Lake, table: str, key: Sequence[str]) -> None:
         self._lake, self._table, self._key = lake, table, tuple(key)
-        self._name = f"_lake.{identifier(table)}"
         self._columns = lake.columns(table)
+        self._name = f"({named_rows(table, self._columns)})"
         by_attribute = {column.attribute: column for column in self._columns}
         self._key_columns: list[Column] = [by_attribute[name] for name in self._key if name in by_attribute]
         self._wrong_types = dict(self._find_wrong_types())
@@ -241,17 +242,17 @@ class _Rows:
 
     def _find_wrong_types(self) -> Iterator[tuple[str, tuple[str, str]]]:
         """Column -> the type that it has, and the type that it should have."""
-        relation = self._lake.sql(f"FROM {self._name}")
+        relation = self._lake.sql(f"FROM {rows_table(self._table)}")
         has = dict(zip(relation.columns, map(str, relation.types), strict=True))
         for name, kind in with_companions(self._columns):
             ((should,),) = self._lake.sql(f"SELECT typeof(NULL::{duckdb_type(kind)})").fetchall()
-            if name not in has:
+            if PREFIX + name not in has:
                 raise SnapshotError(
                     f"{self._lake.path} is damaged: its table {self._table!r} lacks the column {name!r}",
                     remedy=f"make a new one with `dynalake snapshot {self._table}`",
                 )
-            if has[name] != should:
-                yield name, (has[name], should)
+            if has[PREFIX + name] != should:
+                yield name, (has[PREFIX + name], should)
 
 
 def _place(kind: Type) -> str:

@@ -28,9 +28,8 @@ def write(lake: Lake, table: str, part: Path, layout: Layout) -> None:
         (NULLS, pa.list_(pa.string())),
     ]
     schema = pa.schema(fields, metadata={METADATA_KEY: columns_to_json(columns).encode()})
-    terms = order(columns, layout.sort_by)
-    ordered = f" ORDER BY {', '.join(terms)}" if terms else ""
-    reader = lake.sql(lossless_select(columns, table) + ordered).to_arrow_reader(BATCH_ROWS)
+    query = lossless_select(columns, table, order(columns, layout.sort_by))
+    reader = lake.sql(query).to_arrow_reader(BATCH_ROWS)
     with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for batch in reader:
             writer.write_batch(batch.cast(schema))

@@ -29,10 +29,9 @@ def original(shown: str) -> str:
 def write(lake: Lake, table: str, part: Path, layout: Layout) -> None:
     """Writes the table to the file `part`."""
     columns = lake.columns(table)
-    query = flat_select(columns, table, cell, header, flatten=layout.flatten)
-    terms = order(columns, layout.sort_by)
-    ordered = f"{query} ORDER BY {', '.join(terms)}" if terms else query
-    lake.sql(f"COPY ({ordered}) TO {literal(str(part))} (FORMAT csv, HEADER, COMPRESSION none)")
+    ordered = order(columns, layout.sort_by)
+    query = flat_select(columns, table, cell, header, ordered, flatten=layout.flatten)
+    lake.sql(f"COPY ({query}) TO {literal(str(part))} (FORMAT csv, HEADER, COMPRESSION none)")
 
 
 def cell(kind: Type, value: str) -> str:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from lake.export.layout import Layout
 from lake.export.select import FlatColumn, flat_columns, flat_value
 from lake.open import Lake
+from lake.stored import rows_of
 from lake.types import (
     DECIMAL_DIGITS,
     Blob,
@@ -25,6 +26,9 @@ from lake.types import (
 
 Kind = Literal["text", "big int", "numeric", "bytes", "bool", "date", "timestamp"]
 
+SYSTEM_COLUMNS: Final = ("cmax", "cmin", "ctid", "tableoid", "xmax", "xmin")
+"""Names that Hyper refuses for a column ("conflicts with a system column name")."""
+
 _DATE: Final = "[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}"
 _TIMESTAMP: Final = _DATE + "[T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?"
 """ISO 8601, as far as Hyper's microseconds go, and without an offset."""
@@ -38,7 +42,7 @@ class ExtractColumn:
         name: its name.
         kind: Hyper's type.
         scale: of a numeric, the digits after the point.
-        value: the SQL of its values over the snapshot's table.
+        value: the SQL of its values over the stored rows (`lake.stored`).
         attribute: the DynamoDB attribute that it comes from.
         is_key: whether that is part of the table's key.
         companion: whether it holds that attribute's values of other types.
@@ -73,7 +77,7 @@ def extract_columns(lake: Lake, table: str, layout: Layout) -> list[ExtractColum
     """
     schema = lake.schema(table)
     keys = {one.column.attribute for one in schema if one.is_key}
-    flat = flat_columns([one.column for one in schema], flatten=layout.flatten)
+    flat = flat_columns([one.column for one in schema], flatten=layout.flatten, reserved=SYSTEM_COLUMNS)
     main = dict(
         lake.sql(
             "SELECT attribute, main_type FROM _lake.columns WHERE table_name = ?", params=[table]
@@ -87,10 +91,10 @@ def extract_columns(lake: Lake, table: str, layout: Layout) -> list[ExtractColum
     return _with_dates(lake, table, columns, plain)
 
 
-def rows_query(columns: Sequence[ExtractColumn], table: str) -> str:
-    """The SELECT of the extract's rows from the snapshot."""
+def rows_query(columns: Sequence[ExtractColumn], rows: str) -> str:
+    """The SELECT of the extract's rows from the snapshot's, a relation of `lake.stored.rows_of`."""
     parts = ", ".join(f"{each.value} AS {identifier(each.name)}" for each in columns)
-    return f"SELECT {parts} FROM _lake.{identifier(table)}"
+    return f"SELECT {parts} FROM {rows}"
 
 
 def _column(flat: FlatColumn, keys: set[str], main: str | None) -> ExtractColumn:
@@ -136,7 +140,7 @@ def _with_dates(
             _all(each.value, _TIMESTAMP, "TIMESTAMP"),
             _all(each.value, f"{_TIMESTAMP}Z", "TIMESTAMP"),
         ]
-    (answer,) = lake.sql(f"SELECT {', '.join(asked)} FROM _lake.{identifier(table)}").fetchall()
+    (answer,) = lake.sql(f"SELECT {', '.join(asked)} FROM {rows_of(table)}").fetchall()
     dated = {}
     for number, each in enumerate(wanted):
         date, local, utc = answer[3 * number : 3 * number + 3]

@@ -15,6 +15,7 @@ from lake.errors import ExportError
 from lake.export.extract import ExtractColumn, rows_query
 from lake.export.layout import order
 from lake.open import Lake
+from lake.stored import rows_of
 
 SCHEMA: Final = "public"
 """The schema in which an extract's table is."""
@@ -34,10 +35,9 @@ def write(
     Raises:
         ExportError: pantab is not installed, or Hyper refuses the data.
     """
-    query = rows_query(columns, table)
-    terms = order(lake.columns(table), sort_by)
-    if terms:
-        query += f" ORDER BY {', '.join(terms)}"
+    known = lake.columns(table)
+    ordered = order(known, sort_by)
+    query = rows_query(columns, rows_of(table, known, ordered.computed)) + ordered.clause
     write_query(lake, query, part, table)
 
 

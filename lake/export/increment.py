@@ -18,6 +18,7 @@ from lake.export.hyper import SCHEMA, hyper_connection, write_query
 from lake.export.target import workplace
 from lake.export.trail import NoTrailError, Trail, key_columns
 from lake.open import Lake
+from lake.stored import ROW, rows_of, rows_table, stored
 from lake.types import identifier, literal
 
 LARGEST_SHARE: Final = 2
@@ -42,31 +43,24 @@ class Changes:
     come: int
 
 
-def find_changes(
-    lake: Lake, table: str, columns: Sequence[ExtractColumn], trail: Trail, file: Path
-) -> Changes:
+def find_changes(lake: Lake, table: str, trail: Trail, file: Path) -> Changes:
     """Finds what differs, for `write_changes`.
 
     Args:
         lake: the snapshot.
         table: the table's name in it.
-        columns: the extract's columns.
         trail: what the extract's trail tells.
         file: the trail.
 
     Raises:
         NoTrailError: so much has changed that the extract is better written in full.
     """
-    con, name = lake.connection, f"_lake.{identifier(table)}"
-    same = " AND ".join(
-        f"now.{identifier(column)} = old.k{number}" for number, column in enumerate(trail.key)
-    )
+    con, name = lake.connection, rows_table(table)
+    same = " AND ".join(f"now.{stored(column)} = old.k{number}" for number, column in enumerate(trail.key))
     same += f" AND now.{VERSION} IS NOT DISTINCT FROM old.version"
     same += f" AND now.{WRITTEN_AT} IS NOT DISTINCT FROM old.written_at"
     old = f"read_parquet({literal(str(file))})"
-    keys = ", ".join(
-        f"k{number} AS {identifier(column)}" for number, column in enumerate(key_names(lake, table, columns))
-    )
+    keys = ", ".join(f"old.k{number}" for number in range(len(trail.key)))
     con.execute(
         f"""CREATE OR REPLACE TEMP TABLE _extract_gone AS
         SELECT {keys} FROM {old} AS old ANTI JOIN {name} AS now ON {same}"""
@@ -94,8 +88,10 @@ def write_changes(lake: Lake, table: str, columns: Sequence[ExtractColumn], part
     Raises:
         ExportError: Hyper refuses the data.
     """
-    write_query(lake, "FROM _extract_gone", part, GONE)
-    changed = f"{rows_query(columns, table)} WHERE rowid IN (SELECT id FROM _extract_come)"
+    names = key_names(lake, table, columns)
+    keys = ", ".join(f"gone.k{number} AS {identifier(name)}" for number, name in enumerate(names))
+    write_query(lake, f"SELECT {keys} FROM _extract_gone AS gone", part, GONE)
+    changed = f"{rows_query(columns, rows_of(table))} WHERE {ROW}.rowid IN (SELECT come.id FROM _extract_come AS come)"
     write_query(lake, changed, part, ROWS, beside=True)
 
 

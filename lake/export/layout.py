@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lake.errors import ExportError
+from lake.stored import ROW, column_names_of, value_of
 from lake.types import Column, identifier
 
 _DIRECTION: Final = re.compile(r"(.+?)[ :](asc|desc)", re.IGNORECASE | re.DOTALL)
@@ -37,7 +38,7 @@ def partitions(columns: Sequence[Column], asked: Sequence[str]) -> list[tuple[st
     Raises:
         ExportError: there is no such column.
     """
-    known = _known(columns)
+    known = column_names_of(columns)
     found = []
     for each in asked:
         name, equals, expression = each.partition("=")
@@ -63,23 +64,44 @@ def partitions(columns: Sequence[Column], asked: Sequence[str]) -> list[tuple[st
     return found
 
 
-def order(columns: Sequence[Column], asked: Sequence[str]) -> list[str]:
-    """The ORDER BY terms that were asked for.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """In which order rows are written.
+
+    Attributes:
+        terms: the terms of an ORDER BY over the stored rows (`lake.stored`).
+        computed: columns of ours that the terms need, each with the expression that a user wrote (`rows_of`).
+    """
+
+    terms: tuple[str, ...] = ()
+    computed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def clause(self) -> str:
+        """The ORDER BY clause, with a space before it; empty where no order was asked for."""
+        return f" ORDER BY {', '.join(self.terms)}" if self.terms else ""
+
+
+NO_ORDER: Final = Order()
+
+
+def order(columns: Sequence[Column], asked: Sequence[str]) -> Order:
+    """The order that was asked for.
 
     A term that names a column is that column; any other is an expression, which DuckDB judges.
     """
-    known = _known(columns)
-    terms = []
-    for each in asked:
+    known = column_names_of(columns)
+    terms, computed = [], []
+    for number, each in enumerate(asked):
         match = _DIRECTION.fullmatch(each.strip())
         name, direction = (match[1], match[2]) if match and each not in known else (each, "asc")
-        what = identifier(name) if name in known else f"({name})"
+        if name in known:
+            what = value_of(name)
+        else:
+            computed.append((f"_lake_sort_{number}", name))
+            what = f"{ROW}._lake_sort_{number}"
         terms.append(f"{what} {direction} NULLS LAST")
-    return terms
-
-
-def _known(columns: Sequence[Column]) -> list[str]:
-    return [name for one in columns for name in (one.name, one.companion) if name is not None]
+    return Order(tuple(terms), tuple(computed))
 
 
 def _some(names: Sequence[str]) -> str:

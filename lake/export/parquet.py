@@ -11,6 +11,7 @@ from lake.errors import ExportError
 from lake.export.layout import Layout, order, partitions
 from lake.export.select import lossless_select
 from lake.open import Lake
+from lake.stored import ROW, rows_table
 from lake.types import METADATA_KEY, columns_to_json, identifier, literal
 
 ROW_GROUP_BYTES: Final = 128 * 1024 * 1024
@@ -50,15 +51,14 @@ def write(lake: Lake, table: str, part: Path, layout: Layout, run: str) -> None:
             )
         _write_partitions(lake, table, part, layout, run)
         return
-    terms = order(columns, layout.sort_by)
-    query = lossless_select(columns, table)
+    ordered = order(columns, layout.sort_by)
+    query = lossless_select(columns, table, ordered)
     options = [
         "FORMAT parquet",
         "COMPRESSION zstd",
         f"KV_METADATA {{{METADATA_KEY.decode()}: {literal(columns_to_json(columns))}}}",
     ]
-    if terms:
-        query += f" ORDER BY {', '.join(terms)}"
+    if ordered.terms:
         options.append(f"ROW_GROUP_SIZE {_group_rows(lake, table)}")
     else:
         # Row groups by size need rows in any order, which a table has anyhow.
@@ -78,8 +78,9 @@ def write(lake: Lake, table: str, part: Path, layout: Layout, run: str) -> None:
 
 def _group_rows(lake: Lake, table: str) -> int:
     """Rows that make a row group of about the right size, from the size of some rows as text."""
-    name = identifier(table)
-    (row,) = lake.sql(f"SELECT avg(strlen(t::VARCHAR)) FROM (FROM _lake.{name} LIMIT 2048) AS t").fetchall()
+    (row,) = lake.sql(
+        f"SELECT avg(strlen({ROW}::VARCHAR)) FROM (FROM {rows_table(table)} LIMIT 2048) AS {ROW}"
+    ).fetchall()
     return max(2_048, min(1_000_000, int(ROW_GROUP_BYTES / max(row[0] or 1, 1))))
 
 
@@ -95,18 +96,10 @@ def _write_partitions(lake: Lake, table: str, part: Path, layout: Layout, run: s
     names = [name for name, _ in keys]
     _check_values(lake, table, keys)
     own = {name for name, expression in keys if expression == identifier(name)}
-    shown = [
-        f"{_folder_value(expression)} AS {identifier(f'_lake_part_{n}')}"
-        for n, (_, expression) in enumerate(keys)
-    ]
-    terms = [f"_lake_part_{n}" for n in range(len(keys))] + order(columns, layout.sort_by)
-    query = (
-        f"SELECT {', '.join(shown)}, * FROM ({lossless_select(columns, table)}) ORDER BY {', '.join(terms)}"
-    )
+    computed = [(f"_lake_part_{n}", f"({expression})::VARCHAR") for n, (_, expression) in enumerate(keys)]
+    query = lossless_select(columns, table, order(columns, layout.sort_by), computed)
     reader = lake.sql(query).to_arrow_reader(BATCH_ROWS)
-    fields = [
-        field for field in reader.schema if not field.name.startswith("_lake_part_") and field.name not in own
-    ]
+    fields = [field for field in list(reader.schema)[len(keys) :] if field.name not in own]
     schema = pa.schema(fields, metadata={METADATA_KEY: columns_to_json(columns).encode()})
     writer = _PartitionWriter(part, names, schema, run)
     try:
@@ -142,10 +135,6 @@ def _check_values(lake: Lake, table: str, keys: Sequence[tuple[str, str]]) -> No
                 f"the partition {name!r} is an empty text in {empty:,} rows, which Hive cannot tell from NULL",
                 remedy=f"partition by an expression, such as {name}_or_none=coalesce(nullif({name}, ''), 'none')",
             )
-
-
-def _folder_value(expression: str) -> str:
-    return f"({expression})::VARCHAR"
 
 
 def _runs(batch: Any, keys: int) -> Iterator[tuple[tuple[str | None, ...], Any]]:

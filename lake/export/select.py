@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from lake.contract.rows import SOURCE_AT, VERSION, WRITTEN_AT
+from lake.export.layout import NO_ORDER, Order
+from lake.stored import METADATA_COLUMNS, ROW, rows_of, value_of
 from lake.types import (
-    NULLS,
     Blob,
     Column,
     Json,
@@ -20,14 +20,25 @@ from lake.types import (
 )
 
 
-def lossless_select(columns: Sequence[Column], table: str) -> str:
-    """All columns and metadata, nested types kept, JSON as plain text."""
+def lossless_select(
+    columns: Sequence[Column], table: str, order: Order = NO_ORDER, computed: Sequence[tuple[str, str]] = ()
+) -> str:
+    """All columns and metadata, nested types kept, JSON as plain text.
+
+    Args:
+        columns: the table's columns.
+        table: its name.
+        order: the order of the rows.
+        computed: columns that come first, as `rows_of` takes them; rows are in order of them before all else.
+    """
+    first = [f"{ROW}.{name}" for name, _ in computed]
     parts = [
-        f"{identifier(name)}::{duckdb_type(kind, 'VARCHAR')} AS {identifier(name)}"
+        f"{value_of(name)}::{duckdb_type(kind, 'VARCHAR')} AS {identifier(name)}"
         for name, kind in with_companions(columns)
     ]
-    parts += [VERSION, WRITTEN_AT, SOURCE_AT, NULLS]
-    return f"SELECT {', '.join(parts)} FROM _lake.{identifier(table)}"
+    parts += [f"{ROW}.{name}" for name in METADATA_COLUMNS]
+    rows = rows_of(table, columns, (*computed, *order.computed))
+    return f"SELECT {', '.join([*first, *parts])} FROM {rows}{Order((*first, *order.terms)).clause}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +48,7 @@ class FlatColumn:
     Attributes:
         name: its name, different from every other's also where case is ignored.
         type: what it holds.
-        value: its SQL.
+        value: its SQL, over the stored rows.
         column: the table's column that it comes from.
         companion: whether it is that column's companion.
     """
@@ -49,17 +60,22 @@ class FlatColumn:
     companion: bool
 
 
-def flat_columns(columns: Sequence[Column], *, flatten: bool = False) -> list[FlatColumn]:
-    """Attributes and companions in order, STRUCTs as they are or as a column for each field."""
+def flat_columns(
+    columns: Sequence[Column], *, flatten: bool = False, reserved: Iterable[str] = ()
+) -> list[FlatColumn]:
+    """Attributes and companions in order, STRUCTs as they are or as a column for each field.
+
+    A name that an earlier column has, or that is `reserved` by the format, gets a number behind it.
+    """
     wanted: list[tuple[str, Type, str, Column, bool]] = []
     for column in columns:
         for name, kind in with_companions([column]):
-            leaves = [(name, kind, identifier(name))]
+            leaves = [(name, kind, value_of(name))]
             if flatten:
                 leaves = _leaves(*leaves[0])
             wanted += [(*leaf, column, name == column.companion) for leaf in leaves]
     # Two paths may give one name: `a.b` is an attribute's name, too.
-    taken: list[str] = []
+    taken = list(reserved)
     found = []
     for name, kind, value, column, companion in wanted:
         taken += column_names([name], taken).values()
@@ -72,6 +88,7 @@ def flat_select(
     table: str,
     cell: Callable[[Type, str], str],
     header: Callable[[str], str],
+    order: Order = NO_ORDER,
     *,
     flatten: bool = False,
 ) -> str:
@@ -82,13 +99,14 @@ def flat_select(
         table: its name.
         cell: makes the SQL of a value that is not nested from its type and its column's SQL.
         header: makes a column's header from its name.
+        order: the order of the rows.
         flatten: whether STRUCTs become columns `map.field`; a map that is there and empty then looks like none.
     """
     parts = [
         f"{flat_value(each, cell)} AS {identifier(header(each.name))}"
         for each in flat_columns(columns, flatten=flatten)
     ]
-    return f"SELECT {', '.join(parts)} FROM _lake.{identifier(table)}"
+    return f"SELECT {', '.join(parts)} FROM {rows_of(table, columns, order.computed)}{order.clause}"
 
 
 def flat_value(column: FlatColumn, cell: Callable[[Type, str], str]) -> str:

@@ -81,7 +81,7 @@ def update(
     now = Trail.of(lake, table, columns)
     why = None
     try:
-        before, changes = _changes(lake, table, out, columns, now)
+        before, changes = _changes(lake, table, out, now)
         if not changes.gone and not changes.come:
             return Increment(None, 0, 0)
         with _targets(out, mode) as (part, trail_part):
@@ -117,9 +117,7 @@ def _targets(out: Path, mode: int) -> Iterator[tuple[Path, Path]]:
         yield part, trail_part
 
 
-def _changes(
-    lake: Lake, table: str, out: Path, columns: list[ExtractColumn], now: Trail
-) -> tuple[Trail, Changes]:
+def _changes(lake: Lake, table: str, out: Path, now: Trail) -> tuple[Trail, Changes]:
     """What the extract there was made from, and what has changed since.
 
     Raises:
@@ -138,7 +136,7 @@ def _changes(
         raise NoTrailError(
             "the file has grown much since it last was, as Hyper keeps the room of deleted rows"
         )
-    return before, find_changes(lake, table, columns, before, trail_of(out))
+    return before, find_changes(lake, table, before, trail_of(out))
 
 
 def _exchange(

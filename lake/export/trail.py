@@ -22,10 +22,12 @@ from typing import Final, Self
 from lake.contract.rows import VERSION, WRITTEN_AT
 from lake.export.extract import ExtractColumn
 from lake.open import Lake
-from lake.types import METADATA_KEY, identifier, literal
+from lake.stored import ROW, rows_of, value_of
+from lake.types import METADATA_KEY, literal
 
-FORMAT: Final = 1
-"""Goes up with the trail's form, and whenever an unchanged row's values would be written differently than before."""
+FORMAT: Final = 2
+"""Goes up with the trail's form, and whenever an unchanged row's values would be written differently than before.
+Trails of format 1 may have been made from snapshots that were wrong (`lake.stored`), so their extracts may be, too."""
 
 _BLOCK: Final = 1 << 20
 
@@ -116,10 +118,11 @@ def digest(file: Path, copy: Path | None = None) -> str:
 
 def write_trail(lake: Lake, table: str, part: Path, trail: Trail) -> None:
     """Writes the trail of the table as the snapshot has it to the file `part`."""
-    keys = ", ".join(f"{identifier(name)} AS k{number}" for number, name in enumerate(trail.key))
+    keys = ", ".join(f"{value_of(name)} AS k{number}" for number, name in enumerate(trail.key))
     told = json.dumps({"format": FORMAT, **asdict(trail)})
     lake.connection.execute(
-        f"""COPY (SELECT {keys}, {VERSION} AS version, {WRITTEN_AT} AS written_at FROM _lake.{identifier(table)})
+        f"""COPY (
+            SELECT {keys}, {ROW}.{VERSION} AS version, {ROW}.{WRITTEN_AT} AS written_at FROM {rows_of(table)})
         TO {literal(str(part))} (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{dynalake: {literal(told)}}})"""
     )
 

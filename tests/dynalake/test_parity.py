@@ -19,6 +19,7 @@ from dynalake.pipeline import Pipeline
 from ingest.walk import Pacing
 from ingest.wire import from_boto3, to_boto3
 from tests.dynalake.accounts import command, make_source, open_pipeline, put, write_config
+from tests.lake.building import change_rows
 
 Capture = pytest.CaptureFixture[str]
 QUICK = Pacing(least_s=0.01, most_s=0.05, quiet_answers=2, quiet_s=0.05)
@@ -134,8 +135,8 @@ def test_a_snapshot_that_is_wrong_is_found(config: Path, tmp_path: Path) -> None
     lake_put(pipeline, {**lake_get(pipeline, 9), "_lake_at": {"N": "1700000000000"}})
     pipeline.snapshot(file, pacing=QUICK)
     with duckdb.connect(str(file)) as spoilt:
-        spoilt.execute("DELETE FROM _lake.orders WHERE sk = 9")
-        spoilt.execute("UPDATE _lake.orders SET b = 'x'::BLOB WHERE sk = 8")
+        change_rows(spoilt, "orders", "DELETE FROM _lake.orders WHERE sk = 9")
+        change_rows(spoilt, "orders", "UPDATE _lake.orders SET b = 'x'::BLOB WHERE sk = 8")
     result = compared(pipeline, Scope(lake=str(file)))
     assert {(each.reason, each.key["sk"]["N"]) for each in result.differences} == {
         ("missing", "9"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -15,16 +16,18 @@ from typing import Any
 import pytest
 
 from dynalake.jobs import refresh as jobs
+from dynalake.jobs.parity import Scope
 from dynalake.jobs.refresh import Refresh, follow, refresh
 from dynalake.pipeline import Clocks, Pipeline
 from ingest.errors import TrimmedError
 from ingest.shards import StreamReader
 from ingest.walk import Pacing
+from ingest.wire import from_boto3
 from lake import open_lake
 from lake.encode import snapshot_items
 from lake.errors import SnapshotBusyError, SnapshotError
 from tests.dynalake.accounts import command, make_source, open_pipeline, put, write_config
-from tests.lake.building import by_key
+from tests.lake.building import as_format_1, by_key, normal
 from tests.waiting import until
 
 QUICK = Pacing(least_s=0.0, most_s=0.02, quiet_answers=2, quiet_s=0.02)
@@ -129,6 +132,97 @@ def test_beyond_the_stream_s_reach_a_scan_is_made_and_said(
     assert (done.source, done.rows, len(said)) == ("scan", 9, 1)
     assert done.why in said[0]
     assert rows(out).keys() >= {"{'S': 'new'}"}
+
+
+def test_a_snapshot_of_an_earlier_version_is_rebuilt_and_said(
+    pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "lake.duckdb"
+    at = ("--config", tmp_path / "dynalake.toml")
+    as_format_1(out, "orders")
+    change(pipeline, {"pk": {"S": "new"}, "rowid": {"S": "x"}})
+    with pytest.raises(SnapshotError, match="earlier version"):
+        refresh(pipeline, out, "stream", pacing=QUICK)
+    code, _, said = command(
+        capsys, "export", "orders", "--lake", out, "--out", tmp_path / "o.parquet", "--format", "parquet", *at
+    )
+    assert code != 0
+    assert f"dynalake refresh orders --out {out}" in " ".join(said.split())
+    told: list[str] = []
+    done = refresh(pipeline, out, pacing=QUICK, on_choice=told.append)
+    assert (done.source, done.rows, told) == (
+        "scan",
+        9,
+        [f"a new scan of {pipeline.config.lake_table}: {done.why}"],
+    )
+    assert "earlier version" in done.why
+    assert rows(out)["{'S': 'new'}"]["rowid"] == {"S": "x"}
+    change(pipeline, {"pk": {"S": "newer"}})
+    assert refresh(pipeline, out, "stream", pacing=QUICK).rows == 10
+
+
+def test_a_follower_rebuilds_a_snapshot_of_an_earlier_version(pipeline: Pipeline, tmp_path: Path) -> None:
+    out = tmp_path / "lake.duckdb"
+    as_format_1(out, "orders")
+    following = Following(pipeline, out)
+    try:
+        following.until(lambda: len(following.seen) > 0)
+        change(pipeline, {"pk": {"S": "newer"}})
+        following.until(lambda: "{'S': 'newer'}" in rows(out))
+    finally:
+        following.end()
+    assert following.seen[0].source == "scan"
+    assert "earlier version" in following.said[0]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [{"rowid": "S"}, {"key": "S", "k0": "N"}, {"FILE_INDEX": "S", "RowId": "B"}, {"x0": "S", "version": "S"}],
+)
+def test_a_table_whose_names_are_those_of_our_sql(tmp_path: Path, aws: None, key: dict[str, str]) -> None:
+    pipeline = open_pipeline(write_config(tmp_path))
+    make_source(pipeline, key)
+    pipeline.setup()
+    out = tmp_path / "lake.duckdb"
+    values = {
+        "S": lambda n: str(n),
+        "N": lambda n: str(n),
+        "B": lambda n: base64.b64encode(b"%d" % n).decode(),
+    }
+
+    def item(number: int, text: str) -> dict[str, Any]:
+        more = {
+            "rowid": {"N": "1"},
+            "key": {"S": text},
+            "x": {"NULL": True},
+            "m": {"NS": ["1.50"]},
+            "Turn": {"S": "t"},
+        }
+        lists = {"list": {"L": [{"M": {"rowid": {"N": str(number)}}}]}}
+        return more | lists | {name: {tag: values[tag](number)} for name, tag in key.items()}
+
+    def source() -> list[str]:
+        found = pipeline.source_dynamodb().scan(TableName="orders")["Items"]
+        return sorted(json.dumps(normal(from_boto3(each)), sort_keys=True) for each in found)
+
+    def shown() -> list[str]:
+        return sorted(json.dumps(normal(each), sort_keys=True) for each in snapshot_items(out, "orders"))
+
+    put(pipeline, *(item(number, "old") for number in range(6)))
+    pipeline.backfill()
+    pipeline.snapshot(out, pacing=QUICK)
+    assert shown() == source()
+    change(pipeline, item(1, "new"), item(7, "new"))
+    refresh(pipeline, out, "stream", pacing=QUICK)
+    assert shown() == source()
+    following = Following(pipeline, out)
+    try:
+        change(pipeline, item(2, "newer"), item(8, "newer"))
+        following.until(lambda: shown() == source())
+    finally:
+        following.end()
+    result = pipeline.parity(Scope(lake=str(out)), looks=2, pause_s=0.0, pacing=QUICK)
+    assert (result.wrong, result.lake_rows) == (0, 8)
 
 
 def test_without_a_snapshot_there_is_nothing_to_refresh(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from lake.fill import Filler
 from lake.lines import item_to_line
 from lake.parts import Chunk, Part, chunk_of_lines, first_bad_row, spool_parts, structural_quotes
 from lake.snapshot import build_snapshot
-from lake.types import Decimal38, Int64, Json, NumberText, Struct, Text
+from lake.stored import column_names_of, stored
+from lake.types import NULLS, Decimal38, Int64, Json, NumberText, Struct, Text, identifier
 from tests.lake.building import ABOUT, by_key, lake_row
 from tests.lake.test_roundtrip import ITEMS, keyed
 
@@ -59,7 +60,9 @@ class Filled:
             self.filler.finish()
             self.filler.trim()
             columns = [one.column for one in self.filler.found]
-            self.items = by_key(encode_batches(columns, con.sql("FROM t").to_arrow_reader(100)))
+            names = [f"{stored(name)} AS {identifier(name)}" for name in column_names_of(columns)]
+            shown = con.sql(f"SELECT {', '.join([*names, NULLS])} FROM t")
+            self.items = by_key(encode_batches(columns, shown.to_arrow_reader(100)))
             path = Path(folder) / "all"
             path.write_bytes(b"".join(item_to_line(row) + b"\n" for row in rows))
             every = f"(SELECT json AS line FROM read_json_objects('{path}', format = 'newline_delimited'))"

@@ -172,7 +172,7 @@ def test_a_spare_that_somebody_wrote_is_not_used(tmp_path: Path) -> None:
     build(out, [row("a", 1)["NewImage"]])
     refresh(out, [row("b", 1)])
     spare = tmp_path / ".l.duckdb.spare"
-    duckdb.connect(str(spare / "snapshot.duckdb")).execute("DELETE FROM _lake.things").close()
+    duckdb.connect(str(spare / "snapshot.duckdb")).execute("DELETE FROM _lake_rows.things").close()
     assert refresh(out, [row("c", 1)]).copied
     (spare / "entry").write_text("{")
     assert refresh(out, [row("d", 1)]).copied

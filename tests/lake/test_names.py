@@ -15,8 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlglot
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from dynalake.jobs.snapshots import snapshot_copy
 from expectations.canonical import canonical_text
@@ -31,7 +29,7 @@ from lake.lines import item_to_line
 from lake.open import open_lake
 from lake.publish import refresh_snapshot
 from lake.snapshot import build_snapshot
-from lake.stored import FORMAT, PREFIX
+from lake.stored import FORMAT, METADATA_COLUMNS, PREFIX
 from queries.ddl import Flavour, dynamodb_table, lake_views, parquet_table
 from tests.lake.building import ABOUT, as_format_1, lake_row, normal, version
 from tests.lake.identifiers import in_every_case, of_duckdb, of_our_sql
@@ -256,17 +254,21 @@ def test_the_identifiers_are_those_of_the_sources() -> None:
     assert {"select", "rowid", "list_transform", "file_index"} <= {*of_duckdb()}
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.sampled_from(of_our_sql()), st.integers(0, 4), st.booleans())
-def test_a_stored_column_never_has_a_name_of_ours(name: str, form: int, *, as_key: bool) -> None:
-    attribute = in_every_case(name)[form % len(in_every_case(name))] if in_every_case(name) else "x"
-    with duckdb.connect() as con:
-        from lake.stored import stored
-
-        con.execute(f"CREATE TABLE t ({stored(attribute)} INTEGER)")
-        (found,) = con.sql("FROM t").columns
-        assert found == PREFIX + attribute
-        assert as_key in (True, False)
+def test_no_stored_column_of_the_data_has_a_name_that_sql_could_mean(tmp_path: Path) -> None:
+    """Whatever an attribute is called: a column of the table is named with the prefix, or it is dynalake's own."""
+    out = tmp_path / "lake.duckdb"
+    names = drawn(random.Random(0), 150)
+    make(out, [{"pk": {"S": "a"}} | {name: {"N": str(n)} for n, name in enumerate(names)}])
+    refresh(out, [{"NewImage": lake_row({"pk": {"S": "b"}, "ROWID": {"NULL": True}, "late": {"S": "x"}}, 2)}])
+    with duckdb.connect(str(out), read_only=True) as con:
+        columns = con.sql("FROM _lake_rows.things").columns
+        assert (
+            len(columns)
+            == len({column.casefold() for column in columns})
+            == len({*names, "pk", "ROWID", "late"}) + 4
+        )
+        assert {column for column in columns if not column.startswith(PREFIX)} == {*METADATA_COLUMNS}
+        assert not any(name.startswith(PREFIX) for name in (*of_our_sql(), *of_duckdb()))
 
 
 # What went wrong before format 2, one by one.

@@ -49,7 +49,6 @@ ExplainedError                     message, remedy, exit_code
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Final
 
 _WIDTH: Final = 110
@@ -282,16 +281,6 @@ class SnapshotBusyError(SnapshotError):
 
 class OutdatedSnapshotError(SnapshotError):
     """Tables of a snapshot were made by an earlier version of dynalake, and may be wrong: they must be rebuilt."""
-
-    def __init__(self, snapshot: str, tables: Sequence[str]) -> None:
-        """Say which tables, and how each is rebuilt."""
-        commands = " and ".join(f"`dynalake refresh {table} --out {snapshot}`" for table in tables)
-        super().__init__(
-            f"{snapshot}: an earlier version of dynalake made {', '.join(map(repr, tables))}, and its refreshes could "
-            "leave wrong rows",
-            remedy=f"run {commands}, which reads the lake table anew",
-        )
-        self.tables = tuple(tables)
 
 
 class DecodeError(LakeError):

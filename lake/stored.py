@@ -142,4 +142,9 @@ def require_current(con: duckdb.DuckDBPyConnection, path: object, table: str | N
         )
     outdated = sorted(name for name, format_ in found.items() if format_ < FORMAT)
     if outdated:
-        raise OutdatedSnapshotError(str(path), outdated)
+        commands = " and ".join(f"`dynalake refresh {name} --out {path}`" for name in outdated)
+        raise OutdatedSnapshotError(
+            f"{path}: an earlier version of dynalake made {', '.join(map(repr, outdated))}, and its refreshes could "
+            "leave wrong rows",
+            remedy=f"run {commands}, which reads the lake table anew",
+        )

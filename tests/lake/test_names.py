@@ -317,7 +317,7 @@ def test_a_row_id_attribute_does_not_mislead_changes_during_a_scan(tmp_path: Pat
 @pytest.mark.parametrize("format_", ["hyper", "tdsx"])
 def test_a_row_id_attribute_does_not_mislead_an_incremental_extract(format_: Any, tmp_path: Path) -> None:
     out, extract = tmp_path / "lake.duckdb", tmp_path / f"things.{format_}"
-    items = [{"pk": {"S": str(n)}, "rowid": {"N": str(n + 2)}, "n": {"N": "0"}} for n in range(9)]
+    items: list[Item] = [{"pk": {"S": str(n)}, "rowid": {"N": "1"}, "n": {"N": "0"}} for n in range(9)]
     make(out, items)
     export_table(out, "things", format_, extract, incremental=True)
     items[3]["n"] = {"N": "7"}

@@ -42,6 +42,7 @@ from lake.errors import SnapshotError
 from lake.lines import spool
 from lake.refresh import Applied, apply_changes
 from lake.snapshot import MEMORY_LIMIT, SnapshotAbout
+from lake.stored import require_current
 
 SPARE_SHARE: Final = 4
 """A spare is kept only if the changes that it lacks are less than this part of the file: with more of them, to
@@ -160,6 +161,7 @@ class _Turn:
         except duckdb.Error as error:
             raise SnapshotError(f"the snapshot cannot be written: {error}") from error
         with con:
+            require_current(con, self._out, self._table)
             source, lacking, again = new, self._lacking, 0
             if lacking is not None:
                 missed = place.work / "spare" / "changes"

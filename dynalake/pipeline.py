@@ -34,7 +34,7 @@ from ingest.observe import SchemaObserver
 from ingest.policy import Policy, actions_from
 from ingest.quarantine import Place, Quarantine, is_queue, place_of
 from ingest.records import Origin
-from ingest.repair import Repair, RepairReport
+from ingest.repair import Refusal, Repair, RepairReport
 from ingest.scan import Scan, segments_for
 from ingest.shards import StreamReader
 from ingest.shelves import Shelf, shelf_of
@@ -47,6 +47,7 @@ from lake.contract.catalogue import Observation
 from lake.contract.facts import Facts
 from lake.contract.health import Health
 from lake.contract.positions import StreamPositions
+from lake.contract.versions import KnownLabels, Version, label_of_stream
 from lake.tables import (
     LakeTable,
     Step,
@@ -267,6 +268,11 @@ class Pipeline:
         """How far jobs have come."""
         return Checkpoints(self._lake.dynamodb(), self.config.checkpoint_table, self.config.lake_table)
 
+    def known_labels(self) -> KnownLabels:
+        """The labels of the streams that the pipeline has read, the source's present one included."""
+        label = label_of_stream(self.source_table.stream_arn)
+        return self.checkpoints().known_labels(self._clocks.now_ms(), label)
+
     def limit(self, units: float | None) -> CapacityLimit | None:
         """A cap of so many capacity units a second; None for none."""
         return CapacityLimit(units, self._clocks.monotonic, self._clocks.sleep) if units else None
@@ -291,7 +297,12 @@ class Pipeline:
             self._lake.dynamodb(), self.config.catalogue_table, self.config.lake_table, self._clocks.now_ms
         )
 
-    def mender(self, *, leave_same: bool = False) -> Repair:
+    def mender(
+        self,
+        *,
+        leave_same: bool = False,
+        reset: Callable[[Mapping[str, Any]], Version | None] | None = None,
+    ) -> Repair:
         """What mends single rows; see `ingest.repair`."""
         _ = self.source_table  # refuses a table that was recreated
         return Repair(
@@ -306,6 +317,8 @@ class Pipeline:
             self.limit(self.config.max_rcu),
             threads=self._in_flight,
             leave_same=leave_same,
+            labels=self.known_labels(),
+            reset=reset,
         )
 
     def place(self, kind: str) -> Place:
@@ -430,6 +443,7 @@ class Pipeline:
             self.health_store,
             self._clocks.now_ms,
             origin=self.origin,
+            note_label=self.checkpoints().note_label,
         )
 
     def run_worker(
@@ -515,6 +529,7 @@ class Pipeline:
             lambda: StreamReader(
                 self._lake.streams(), lake_stream(self._lake.dynamodb(), self.config.lake_table)
             ),
+            self.known_labels(),
         ).run(
             scope or Scope(),
             looks=Looks(
@@ -583,9 +598,27 @@ class Pipeline:
         self,
         keys: Iterable[Mapping[str, Any]],
         on_progress: Callable[[RepairReport], None] = lambda _: None,
+        *,
+        on_refused: Callable[[Refusal], None] = lambda _: None,
+        reset_versions_of: Iterable[Mapping[str, Any]] | None = None,
+        pacing: Pacing | None = None,
     ) -> RepairReport:
-        """Read these source keys again and make the lake's rows what they are; see `ingest.repair`."""
-        return self.mender(leave_same=True).mend(keys, on_progress)
+        """Read these source keys again and make the lake's rows what they are; see `ingest.repair`.
+
+        Args:
+            keys: the source's keys.
+            on_progress: called now and then.
+            on_refused: called with each row that is refused; the others are repaired.
+            reset_versions_of: those of the keys whose rows are known to have a forged version. If this is given, forged
+                versions are reset; if it is None, such rows are refused.
+            pacing: how often the source's stream is asked.
+        """
+        from dynalake.jobs.repairing import newest_versions
+
+        reset = None
+        if reset_versions_of is not None:
+            reset = newest_versions(self, reset_versions_of, pacing or Pacing())
+        return self.mender(leave_same=True, reset=reset).mend(keys, on_progress, on_refused)
 
     def snapshot(
         self,

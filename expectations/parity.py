@@ -29,7 +29,7 @@ from expectations.bulk import BATCH_ROWS, Batch, Item, Pages, digest_batches
 from expectations.canonical import canonical_text
 from expectations.copies import Copy, Judged, judge_candidates
 from expectations.errors import ParityError
-from expectations.recheck import Difference, Looks, Reader, Tally, look_again
+from expectations.recheck import Difference, Forgery, Looks, Reader, Tally, look_again
 from lake.show import html_note, html_table
 
 __all__ = ["Copy", "Difference", "Looks", "ParityResult", "Reader", "Side", "compare", "compare_keys"]
@@ -78,6 +78,7 @@ class ParityResult:
         duplicate: keys that the copy holds more than once.
         copy_rows: rows of the copy that was compared too; None where there was none.
         problems: what else does not add up, one sentence each.
+        forged: of the rows that count, those whose version dynalake did not write.
     """
 
     source_rows: int
@@ -91,6 +92,7 @@ class ParityResult:
     duplicate: int = 0
     copy_rows: int | None = None
     problems: tuple[str, ...] = ()
+    forged: int = 0
 
     @property
     def wrong(self) -> int:
@@ -138,6 +140,7 @@ def compare(
     monotonic: Callable[[], float] = lambda: 0.0,
     workspace: Path | None = None,
     looks: Looks | None = None,
+    forged: Forgery | None = None,
     on_progress: Callable[[str, int], None] = lambda _side, _rows: None,
     on_difference: Callable[[Difference], None] = lambda _: None,
 ) -> ParityResult:
@@ -153,6 +156,7 @@ def compare(
         monotonic: a monotonic clock, seconds.
         workspace: a folder for what does not fit in memory; the system's own choice if None.
         looks: how often and how long a row that differs is looked at again.
+        forged: tells versions that dynalake did not write; they are not looked for if None.
         on_progress: called with "source", "lake", "copy", "again" or "copy again" and the rows read so far.
         on_difference: called with every row that counts: first the lake's, by key, then the copy's.
 
@@ -167,7 +171,13 @@ def compare(
             source_rows += len(batch.keys)
             on_progress("source", source_rows)
         for batch in digest_batches(
-            lake.pages, "the lake", key, metadata=True, wrapper=lake.wrapper, states=copy is not None
+            lake.pages,
+            "the lake",
+            key,
+            metadata=True,
+            wrapper=lake.wrapper,
+            states=copy is not None,
+            forged=forged,
         ):
             _store(database, "lake", batch)
             lake_rows += len(batch.keys)
@@ -188,6 +198,7 @@ def compare(
             sleep=sleep,
             monotonic=monotonic,
             looks=looks or Looks(),
+            forged=forged,
             on_progress=lambda rows: on_progress("again", rows),
         )
         judged = Judged()
@@ -239,6 +250,7 @@ def compare_keys(
     monotonic: Callable[[], float] = lambda: 0.0,
     workspace: Path | None = None,
     looks: Looks | None = None,
+    forged: Forgery | None = None,
     on_progress: Callable[[str, int], None] = lambda _side, _rows: None,
     on_difference: Callable[[Difference], None] = lambda _: None,
 ) -> ParityResult:
@@ -253,6 +265,7 @@ def compare_keys(
         monotonic: a monotonic clock, seconds.
         workspace: a folder for what does not fit in memory.
         looks: how often and how long a row that differs is looked at again.
+        forged: tells versions that dynalake did not write; they are not looked for if None.
         on_progress: called with "again" and the rows looked at so far.
         on_difference: called with every row that counts, by key.
 
@@ -277,7 +290,7 @@ def compare_keys(
             "FROM candidates GROUP BY key"
         )
         tally = Tally()
-        counts, kept, _ = _count(
+        counts, kept, counted = _count(
             look_again(
                 database,
                 source,
@@ -287,6 +300,7 @@ def compare_keys(
                 monotonic=monotonic,
                 looks=looks or Looks(),
                 tally=tally,
+                forged=forged,
                 on_progress=lambda rows: on_progress("again", rows),
             ),
             on_difference,
@@ -296,7 +310,7 @@ def compare_keys(
         lake_rows=tally.lake_rows,
         tombstones=tally.tombstones,
         **counts,
-        in_flight=tally.differing - sum(counts.values()),
+        in_flight=tally.differing - counted,
         differences=kept,
     )
 
@@ -305,11 +319,12 @@ def _count(
     found: Iterable[Difference], on_difference: Callable[[Difference], None]
 ) -> tuple[dict[str, Any], tuple[Difference, ...], int]:
     """The differences by reason, the first of them, and how many are the lake's."""
-    counts = dict.fromkeys(("missing", "extra", "different", "duplicate"), 0)
+    counts = dict.fromkeys(("missing", "extra", "different", "duplicate", "forged"), 0)
     kept: list[Difference] = []
     of_lake = 0
     for difference in found:
         counts[difference.reason] += 1
+        counts["forged"] += difference.forged
         of_lake += difference.where == "lake"
         if len(kept) < KEPT:
             kept.append(difference)
@@ -340,6 +355,7 @@ def _database(workspace: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
             database.execute(
                 f"CREATE TABLE {table} (name UHUGEINT, digest UHUGEINT, state UHUGEINT, key VARCHAR)"
             )
+        database.execute("CREATE TABLE forged (key VARCHAR)")
         database.execute("CREATE TABLE candidates (key VARCHAR, source_key VARCHAR)")
         yield database
 
@@ -356,6 +372,8 @@ def _store(database: duckdb.DuckDBPyConnection, table: str, batch: Batch) -> Non
     database.register("batch", pa.table(columns))
     database.execute(f"INSERT INTO {table} BY NAME SELECT {', '.join(stored)} FROM batch")
     database.unregister("batch")
+    if batch.forged:
+        database.executemany("INSERT INTO forged VALUES (?)", [[key] for key in batch.forged])
 
 
 def _find_candidates(database: duckdb.DuckDBPyConnection, rows: int) -> int:
@@ -378,6 +396,11 @@ def _find_candidates(database: duckdb.DuckDBPyConnection, rows: int) -> int:
             UNION ALL
             SELECT key, NULL FROM lake WHERE rowid IN (SELECT lake_row FROM part WHERE source_row IS NULL)
         """)
+    database.execute("""
+        INSERT INTO candidates
+        SELECT DISTINCT forged.key, source.source_key FROM forged LEFT JOIN source USING (key)
+        WHERE key NOT IN (SELECT key FROM candidates)
+    """)
     (found,) = database.execute("SELECT count(*) FROM candidates").fetchall()
     return int(found[0])
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import duckdb
 import pyarrow as pa
 
 from expectations.canonical import differing_attributes
-from lake.contract.rows import is_tombstone, source_item, version_of
+from lake.contract.rows import VERSION, is_tombstone, source_item, version_of
 
 Item = Mapping[str, Mapping[str, Any]]
 Reader = Callable[[Sequence[Item]], Sequence[Item | None]]
@@ -23,6 +23,9 @@ Reader = Callable[[Sequence[Item]], Sequence[Item | None]]
 
 AT_ONCE: Final = 400
 """Rows looked at together: an item has 400 KB at most, so this bounds the memory."""
+
+Forgery = Callable[[Mapping[str, Any] | None], str | None]
+"""Why a row's version attribute is forged (`lake.contract.versions.KnownLabels`); None where it is not."""
 
 Reason = Literal["missing", "extra", "different", "duplicate"]
 
@@ -55,6 +58,8 @@ class Difference:
         source_key: the key as the source has it; None where only the lake has the row and its key is hashed.
         attributes: the attributes that differ, dynalake's own included; only for "different".
         where: "lake" where the lake differs from the source, "copy" where a copy differs from the lake.
+        forged: whether the lake row's version is one that dynalake did not write. A row, or a tombstone, in which
+            nothing else is wrong is "different" in that attribute.
     """
 
     reason: Reason
@@ -62,6 +67,7 @@ class Difference:
     source_key: Item | None
     attributes: tuple[str, ...] = ()
     where: Literal["lake", "copy"] = "lake"
+    forged: bool = False
 
 
 @dataclass(slots=True)
@@ -91,6 +97,7 @@ def look_again(
     monotonic: Callable[[], float],
     looks: Looks,
     tally: Tally | None = None,
+    forged: Forgery | None = None,
     on_progress: Callable[[int], None] = lambda _rows: None,
 ) -> Iterator[Difference]:
     """Look at the rows of the table `candidates (key, source_key)` until they agree or count.
@@ -104,6 +111,7 @@ def look_again(
         monotonic: a monotonic clock, seconds.
         looks: how patiently.
         tally: takes what the first look found.
+        forged: tells forged versions; they are not looked for if None.
         on_progress: called with the rows looked at so far, all rounds together.
 
     Yields:
@@ -119,7 +127,7 @@ def look_again(
     for look in range(1, looks.most + 1):
         round_began = monotonic()
         counts = Tally()
-        for rows in _round(database, source, lake, policy or (lambda seen: seen), counts):
+        for rows in _round(database, source, lake, policy or (lambda seen: seen), counts, forged):
             looked += rows
             on_progress(looked)
         if look == 1 and tally is not None:
@@ -133,7 +141,13 @@ def look_again(
     answers = database.execute("SELECT found FROM waiting WHERE found IS NOT NULL ORDER BY id")
     while row := answers.fetchone():
         found = json.loads(row[0])
-        yield Difference(found["reason"], found["key"], found["source_key"], tuple(found["attributes"]))
+        yield Difference(
+            found["reason"],
+            found["key"],
+            found["source_key"],
+            tuple(found["attributes"]),
+            forged=found["forged"],
+        )
 
 
 def _round(
@@ -142,6 +156,7 @@ def _round(
     lake: Reader,
     policy: Callable[[Item], Item],
     tally: Tally,
+    forged: Forgery | None,
 ) -> Iterator[int]:
     """One look at every waiting row; those that agree leave the table. Gives the rows of each step."""
     database.execute("CREATE OR REPLACE TEMP TABLE still AS FROM waiting LIMIT 0")
@@ -165,6 +180,10 @@ def _round(
         for row, key, source_key, lake_row in zip(rows, keys, asked, live, strict=True):
             item = next(items) if source_key is not None else None
             difference = _difference(key, source_key, item, lake_row, policy)
+            if forged is not None and lake_row is not None and forged(lake_row.get(VERSION)) is not None:
+                difference = replace(
+                    difference or Difference("different", key, source_key, (VERSION,)), forged=True
+                )
             tally.source_rows += item is not None
             if lake_row is not None:
                 tally.tombstones += is_tombstone(lake_row)
@@ -212,5 +231,6 @@ def _text(difference: Difference) -> str:
             "key": difference.key,
             "source_key": difference.source_key,
             "attributes": difference.attributes,
+            "forged": difference.forged,
         }
     )

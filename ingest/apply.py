@@ -230,6 +230,12 @@ def longest_pause_s(attempts: int) -> float:
 def condition(change: Change) -> dict[str, Any]:
     """The rule as the parameters of a conditional write."""
     names = {"#version": VERSION}
+    if change.replaces is not None:
+        return {
+            "ConditionExpression": "#version = :seen",
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": {":seen": change.replaces},
+        }
     if change.read_over is None:
         return {
             "ConditionExpression": "attribute_not_exists(#version) OR #version < :version",

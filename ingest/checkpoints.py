@@ -4,6 +4,7 @@ In the checkpoint table, in the lake account, so that another host can take over
 
     pipeline  S   the lake table (partition key)
     entry     S   "stream"                          which stream is being read, and since when
+                  "label/<stream label>"            a stream that was read at any time
                   "shard/<stream label>/<shard id>"  the last sequence number that was delivered, or "finished"
                   "backfill" and "backfill/<began at>/<segments>/<segment>"
                   "exported-changes/<file>"         of an incremental export
@@ -18,12 +19,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from botocore.exceptions import ClientError
+
 from lake.contract.health import ENTRY, PIPELINE
+from lake.contract.versions import KnownLabels, label_of_stream
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 _STREAM: Final = "stream"
+_LABEL: Final = "label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,36 @@ class Checkpoints:
         return StreamCheckpoint(item["arn"]["S"], int(item["noted_at"]["N"])) if item else None
 
     def note_stream(self, stream: StreamCheckpoint) -> None:
-        """Write down which stream is being read, in place of any other."""
+        """Write down which stream is being read, in place of any other; its label stays on record."""
+        self.note_label(label_of_stream(stream.arn), first=self.stream() is None)
         self.put(_STREAM, {"arn": {"S": stream.arn}, "noted_at": {"N": str(stream.noted_at)}})
+
+    def note_label(self, label: str, *, first: bool = False) -> None:
+        """Write down that a stream of this label is read; `first` where the pipeline has read none before.
+
+        It needs no permission to read, which the function does not have.
+        """
+        entry = f"{_LABEL}/{label}"
+        try:
+            self._dynamodb.put_item(
+                TableName=self._table,
+                Item={PIPELINE: {"S": self._pipeline}, ENTRY: {"S": entry}, "first": {"BOOL": first}},
+                ConditionExpression="attribute_not_exists(#entry)",
+                ExpressionAttributeNames={"#entry": ENTRY},
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+
+    def known_labels(self, now_ms: int, *also: str) -> KnownLabels:
+        """The labels of every stream that was read, as far as they are on record, and others that are known."""
+        found = {entry.removeprefix(f"{_LABEL}/"): item for entry, item in self.entries(f"{_LABEL}/")}
+        labels = {*found, *also, *(entry.split("/")[1] for entry, _ in self.entries("shard/"))}
+        stream = self.stream()
+        if stream is not None:
+            labels.add(label_of_stream(stream.arn))
+        complete = any(item["first"]["BOOL"] for item in found.values())
+        return KnownLabels(frozenset(labels), complete, now_ms)
 
     def shards(self, stream_label: str) -> dict[str, ShardCheckpoint]:
         """The checkpoints of a stream's shards, by shard id."""

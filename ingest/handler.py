@@ -25,7 +25,7 @@ from ingest.quarantine import Quarantine
 from ingest.records import Origin, Record, change_of, last_change_per_key, number_of, records_of
 from lake.contract.catalogue import Observation
 from lake.contract.rows import Change
-from lake.contract.versions import label_of_stream
+from lake.contract.versions import is_future, label_of, label_of_stream
 from lake.errors import ContractError
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ class Replicator:
         now_ms: Callable[[], int],
         *,
         origin: Origin,
+        note_label: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Join the parts of one pipeline.
 
@@ -90,6 +91,7 @@ class Replicator:
             gaps: where it is noted that records were put away.
             now_ms: the time of day, epoch milliseconds.
             origin: the table whose records are applied; those of another table go into quarantine.
+            note_label: keeps on record that a stream of this label is read; called once for each.
         """
         self._applier = applier
         self._policy = policy
@@ -98,6 +100,8 @@ class Replicator:
         self._gaps = gaps
         self._now_ms = now_ms
         self._origin = origin
+        self._note_label = note_label
+        self._labels: set[str] = set()
 
     def process(self, event: Any, remaining_s: Callable[[], float] = unlimited) -> BatchReport:
         """Apply one event's records, all of one shard.
@@ -116,7 +120,9 @@ class Replicator:
         batch = _Batch()
         for record in records:
             try:
-                batch.add(change_of(record, self._policy, self._origin), record)
+                change = change_of(record, self._policy, self._origin)
+                self._meet(label_of(change.version))
+                batch.add(change, record)
             except MalformedRecordError as error:
                 foreign = isinstance(error, ForeignRecordError)
                 self._put_away(batch, record, str(error), remaining_s, foreign=foreign)
@@ -139,6 +145,26 @@ class Replicator:
             failed_from=batch.failed_from,
             failure=batch.failure,
         )
+
+    def _meet(self, label: str | None) -> None:
+        """Put a stream label on record before anything of that stream is applied.
+
+        Raises:
+            ForeignRecordError: no stream can have this label.
+        """
+        if label is None or label in self._labels:
+            return
+        if is_future(label, self._now_ms()):
+            raise ForeignRecordError(
+                "the record's stream label is in the future, so the record is forged",
+                remedy="see who may invoke the function (lambda:InvokeFunction)",
+            )
+        try:
+            self._note_label(label)
+        except (ClientError, *UNREACHABLE) as error:
+            log.warning("the stream label could not be put on record; the next batch tries again: %s", error)
+        else:
+            self._labels.add(label)
 
     def _settle(self, batch: _Batch, result: Result, remaining_s: Callable[[], float]) -> None:
         batch.outcomes["throttled"] += result.throttled

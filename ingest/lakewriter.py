@@ -122,6 +122,8 @@ class PlainWriter:
     ) -> float:
         """Write one row; see `LakeWriter.put`."""
         request: dict[str, Any] = {"TableName": table, "Item": to_boto3(row), **condition}
+        if "ExpressionAttributeValues" in request:
+            request["ExpressionAttributeValues"] = to_boto3(request["ExpressionAttributeValues"])
         if not return_units:
             self._dynamodb.put_item(**request)
             return 0.0

@@ -37,6 +37,7 @@ from botocore.config import Config
 
 from ingest.apply import Applier
 from ingest.capacity import CapacityLimit
+from ingest.checkpoints import Checkpoints
 from ingest.errors import QuarantineError
 from ingest.handler import BatchReport, Replicator
 from ingest.hashkey import DEFAULT_REFERENCE, hash_key_from
@@ -205,6 +206,7 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
             environment.get("DYNALAKE_REPLICATED_TTL"),
             dict(zip_longest(key_attributes, environment.get("DYNALAKE_KEY_TYPES", ""), fillvalue="")),
         ),
+        note_label=Checkpoints(dynamodb, environment["DYNALAKE_CHECKPOINT_TABLE"], table).note_label,
     )
     return LambdaFunction(replicator, environment["DYNALAKE_PIPELINE"])
 

@@ -14,21 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from botocore.exceptions import ClientError
 
 from ingest.apply import Applier, Outcome
 from ingest.capacity import CapacityLimit
-from ingest.errors import MalformedRecordError, SourceError
+from ingest.errors import IngestError, MalformedRecordError, SourceError
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy
 from ingest.quarantine import Quarantine
 from ingest.records import refuse_reserved
 from ingest.wire import from_boto3, to_boto3
-from lake.contract.rows import Change, is_tombstone, source_item, version_of
-from lake.contract.versions import ABSENT, Version, is_newer, read_over
+from lake.contract.rows import VERSION, Change, is_tombstone, source_item, version_of
+from lake.contract.versions import ABSENT, KnownLabels, Version, is_newer, read_over
 from lake.errors import ContractError, aws_error
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class RepairReport:
         deleted: rows that became tombstones, because the source has them no more.
         overtaken: rows that the stream changed meanwhile, and so were left to it.
         absent: rows that neither side has.
-        refused: rows that can never be written.
+        refused: rows that cannot be written; a row with a forged version is among them, unless it is reset.
         same: rows that were right already, and left alone; counted only where that was asked for.
     """
 
@@ -65,6 +65,19 @@ class RepairReport:
     absent: int = 0
     refused: int = 0
     same: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A row that a repair could not write.
+
+    Attributes:
+        key: its key in the lake, after policy, in wire form.
+        reason: why, in one sentence without an item's values.
+    """
+
+    key: Mapping[str, Any]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +129,8 @@ class Repair:
         *,
         threads: int = 1,
         leave_same: bool = False,
+        labels: KnownLabels | None = None,
+        reset: Callable[[Mapping[str, Any]], Version | None] | None = None,
     ) -> None:
         """Join the parts.
 
@@ -131,6 +146,10 @@ class Repair:
             limit: caps the read units a second, of both tables together.
             threads: rows looked at side by side.
             leave_same: leave a row alone that shows what the source has, and no older version than is known.
+            labels: the stream labels that the pipeline has read; a row whose version is forged is refused. Versions
+                are not checked if None.
+            reset: for rows whose version is forged, gives the newest version that is known of a source key, None
+                for none; such a row is written with the version that follows. They are refused if None.
         """
         self._source = cast("DynamoDBClient", _Metered(source, limit)) if limit else source
         self._source_table = source_table
@@ -141,16 +160,22 @@ class Repair:
         self._observer = observer
         self._now_ms = now_ms
         self._leave_same = leave_same
+        self._labels = labels
+        self._reset = reset
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="repair") if threads > 1 else None
 
     def mend(
-        self, keys: Iterable[Mapping[str, Any]], on_progress: Callable[[RepairReport], None] = lambda _: None
+        self,
+        keys: Iterable[Mapping[str, Any]],
+        on_progress: Callable[[RepairReport], None] = lambda _: None,
+        on_refused: Callable[[Refusal], None] = lambda _: None,
     ) -> RepairReport:
         """Make the lake's rows what the source's are.
 
         Args:
             keys: the source's keys, in wire form.
             on_progress: called now and then.
+            on_refused: called with each row that is refused; the others are repaired.
 
         Raises:
             SourceError: the source cannot be read.
@@ -161,8 +186,17 @@ class Repair:
             for mended in self.settle([Wanted(key) for key in batch]):
                 counts["asked"] += 1
                 counts["overtaken" if mended.outcome == "failed" else mended.outcome] += 1
+                if mended.outcome == "refused":
+                    on_refused(Refusal(self._shown(mended.wanted.key), mended.reason))
             on_progress(RepairReport(**counts))
         return RepairReport(**counts)
+
+    def _shown(self, key: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A source key as the lake may see it; empty where the policy cannot be applied to it."""
+        try:
+            return self._policy.apply(key)
+        except (IngestError, ContractError):
+            return {}
 
     def settle(self, batch: Sequence[Wanted]) -> list[Mended]:
         """Make these rows what the source's are, each once, and tell what became of each.
@@ -221,20 +255,46 @@ class Repair:
         """The change that mends a row; None where neither side has it. The order of the reads is the point."""
         lake_key = self._policy.apply(key)
         row = self._get(self._lake, self._applier.table, lake_key)
+        forged = self._forged(row)
         seen = version_of(row)
+        if forged is not None:
+            # It tells nothing of what the row has seen: only what else is known of the row counts.
+            seen = ABSENT
+            known += tuple(filter(None, [self._reset(key) if self._reset else None]))
         item = self._get(self._source, self._source_table, key)
-        newer_is_known = any(is_newer(version, seen) for version in known)
+        newer_is_known = forged is not None or any(is_newer(version, seen) for version in known)
+        change: Change | None
         if item is None:
             gone = row is None or is_tombstone(row)
             if gone and not newer_is_known:
                 return None
-            return Change(lake_key, None, read_over(seen, *known), deleted_by="unknown", read_over=seen)
-        refuse_reserved(item)
-        image = self._policy.apply(item)
-        shown = None if row is None or is_tombstone(row) else source_item(row)
-        if self._leave_same and shown == image and not newer_is_known:
-            return SAME
-        return Change(lake_key, image, read_over(seen, *known), read_over=seen)
+            change = Change(lake_key, None, read_over(seen, *known), deleted_by="unknown", read_over=seen)
+        else:
+            refuse_reserved(item)
+            image = self._policy.apply(item)
+            shown = None if row is None or is_tombstone(row) else source_item(row)
+            if self._leave_same and shown == image and not newer_is_known:
+                return SAME
+            change = Change(lake_key, image, read_over(seen, *known), read_over=seen)
+        return replace(change, replaces=forged) if forged else change
+
+    def _forged(self, row: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """A row's version attribute where it is forged and may be reset; None where it is sound.
+
+        Raises:
+            MalformedRecordError: it is forged, and may not be reset.
+        """
+        if row is None or VERSION not in row or self._labels is None:
+            return None
+        stored: Mapping[str, Any] = row[VERSION]
+        why = self._labels.forgery(stored)
+        if why is None:
+            return None
+        if self._reset is None:
+            raise MalformedRecordError(
+                f"the lake row's version is forged: {why}", remedy="repair with --reset-version"
+            )
+        return stored
 
     @staticmethod
     def _get(dynamodb: DynamoDBClient, table: str, key: Mapping[str, Any]) -> dict[str, Any] | None:

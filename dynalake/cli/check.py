@@ -74,7 +74,9 @@ def parity(
             metavar="FILE",
         ),
     ] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Repair what differs, and compare again.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair what differs, forged versions too, and compare again.")
+    ] = False,
     source_keys: Annotated[
         bool,
         typer.Option(
@@ -247,10 +249,17 @@ def _say_what_to_do(
     where = {each.where for each in result.differences}
     if "lake" in where:
         _say_what_may_come(screen, name, state)
+        if result.forged:
+            screen.say(
+                f"{result.forged:,} rows have a forged version: dynalake did not write it, and it may withstand every "
+                "change. See who may write to the lake table"
+            )
         hides = keys == "lake" and any(
             each.source_key is not None and each.key != each.source_key for each in result.differences
         )
-        screen.say(f"repair the lake with: dynalake repair {name}" + ("" if hides else f" --from {report}"))
+        reset = " --reset-version" if result.forged else ""
+        file = "" if hides else f" --from {report}"
+        screen.say(f"repair the lake with: dynalake repair {name}{file}{reset}")
     if "copy" in where or result.problems:
         screen.say(f"make the snapshot anew with: dynalake snapshot {name}")
     if where:
@@ -274,6 +283,7 @@ def summary(result: ParityResult) -> dict[str, Any]:
         "tombstones": result.tombstones,
         "parity": {"missing": result.missing, "extra": result.extra, "different": result.different},
         "in_flight": result.in_flight,
+        "forged": result.forged,
         **(
             {
                 "snapshot_rows": result.copy_rows,
@@ -307,7 +317,13 @@ def _mend(screen: Screen, pipeline: Pipeline, file: Path, keys: int | None = Non
         return pipeline.repair(
             (line["source_key"] for line in _read(file) if line["source_key"]),
             lambda done: bar.at(done.asked),
+            reset_versions_of=forged_keys(file),
         )
+
+
+def forged_keys(file: Path) -> Iterator[Mapping[str, Any]]:
+    """The source keys of the rows whose version is forged, from a file of differences."""
+    return (line["source_key"] for line in _read(file) if line.get("forged") and line["source_key"])
 
 
 def _compare_into(
@@ -418,6 +434,7 @@ def _as_line(difference: Difference, keys: Keys = "lake") -> dict[str, Any]:
         "source_key": None if is_hashed and keys == "lake" else difference.source_key,
         "attributes": list(difference.attributes),
         "where": WHERE[difference.where],
+        "forged": difference.forged,
     }
 
 

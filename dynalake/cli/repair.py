@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynalake.cli.check import _compare, _compare_into, _read, _show, summary
+from dynalake.cli.check import SAMPLE, _compare, _compare_into, _read, _show, forged_keys, summary
 from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, Name, open_set_up
 from dynalake.errors import UserError
 from dynalake.screen import Screen
@@ -16,7 +18,10 @@ from dynalake.screen import Screen
 if TYPE_CHECKING:
     from dynalake.costs import Estimate
     from dynalake.pipeline import Pipeline
-    from ingest.repair import RepairReport
+    from ingest.repair import Refusal, RepairReport
+
+KEPT = 1_000
+"""Refused rows that `--json` lists; `repair.refused` counts all of them."""
 
 
 def repair(
@@ -27,6 +32,14 @@ def repair(
     ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Compare anew, whatever an earlier run found.")
+    ] = False,
+    reset_version: Annotated[
+        bool,
+        typer.Option(
+            "--reset-version",
+            help="Write rows anew whose version is forged, that is, was not written by dynalake; they are refused "
+            "without this.",
+        ),
     ] = False,
     dry_run: DryRun = False,
     config: ConfigPath = DEFAULT_CONFIG,
@@ -67,12 +80,15 @@ def repair(
         _compare_into(file, screen, pipeline, keys="source")
     differences = sum(1 for _ in _read(file))
     keys = sum(line["source_key"] is not None for line in _read(file))
+    refused: list[Refusal] = []
     with screen.progress("repair", keys) as bar:
         report, before = mend_file(
             pipeline,
             fingerprint_of(file),
             (line["source_key"] for line in _read(file) if line["source_key"]),
             lambda done: bar.at(done.asked),
+            on_refused=lambda each: refused.append(each) if len(refused) < KEPT else None,
+            reset_versions_of=forged_keys(file) if reset_version else None,
         )
     after = None if from_ else _compare(screen, pipeline)
     if from_ is None:
@@ -82,19 +98,20 @@ def repair(
         {
             **answer,
             "repair": dataclasses.asdict(report),
+            "refused": [dataclasses.asdict(each) for each in refused],
             "done_by_an_earlier_run": before,
             "unknown_source_key": differences - keys,
             "after": summary(after) if after else None,
             "gaps_closed": [gap.detail for gap in closed],
         }
     )
-    _tell(screen, report, before, differences - keys)
+    _tell(screen, report, before, differences - keys, refused)
     for gap in closed:
         screen.say(f"closed: {gap.detail}")
     if after:
         _show(screen, after)
-        if not after.exact:
-            raise typer.Exit(1)
+    if report.refused or (after and not after.exact):
+        raise typer.Exit(1)
 
 
 def _estimates(pipeline: Pipeline, file: Path | None, *, compares: bool) -> dict[str, Estimate]:
@@ -115,12 +132,19 @@ def _estimates(pipeline: Pipeline, file: Path | None, *, compares: bool) -> dict
     return costs
 
 
-def _tell(screen: Screen, report: RepairReport, before: int, unknown: int) -> None:
+def _tell(
+    screen: Screen, report: RepairReport, before: int, unknown: int, refused: Sequence[Refusal]
+) -> None:
     screen.say(
         f"{report.asked:,} rows: {report.written:,} written, {report.deleted:,} deleted, {report.same:,} right "
         f"already, {report.overtaken:,} left to the stream, {report.absent:,} on neither side, "
         f"{report.refused:,} refused" + (f" (an earlier run had done {before:,})" if before else "")
     )
+    if refused:
+        screen.table(
+            ["refused", "why"],
+            [[json.dumps(each.key, ensure_ascii=False), each.reason] for each in refused[:SAMPLE]],
+        )
     if unknown:
         screen.say(
             f"{unknown:,} rows have hashed keys, and the file does not hold their keys in the source: rows that are "

@@ -10,16 +10,34 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from ingest.wire import from_boto3
+from lake.contract.rows import Item, version_of
 
 BATCH_BYTES: Final = 4 << 20
 """Read back at once."""
 
 
-def change_line(record: Mapping[str, Any]) -> bytes:
+def lets_go(old: Item | None, new: Item | None) -> bool:
+    """Whether a snapshot must let a row go before it takes what the lake has instead.
+
+    That is so for a row that was removed; and for one whose version fell. Every write raises a row's version, but for
+    the repair of a forged one: the new version would lose against that.
+
+    Args:
+        old: the row before, as DynamoDB JSON or as boto3 gives it; None where it is not known, or there was none.
+        new: the row after; None where it was removed.
+    """
+    return old is not None and (new is None or version_of(old) > version_of(new))
+
+
+def change_lines(record: Mapping[str, Any]) -> Iterator[bytes]:
     """A record of the lake table's stream, as boto3 gives it, as `lake.snapshot` and `lake.refresh` take it."""
     body = record["dynamodb"]
-    image = "OldImage" if record["eventName"] == "REMOVE" else "NewImage"
-    return json.dumps({image: from_boto3(body[image])}).encode() + b"\n"
+    removed = record["eventName"] == "REMOVE"
+    old, new = body["OldImage"] if removed else body.get("OldImage"), None if removed else body["NewImage"]
+    if lets_go(old, new):
+        yield json.dumps({"OldImage": from_boto3(old)}).encode() + b"\n"
+    if new is not None:
+        yield json.dumps({"NewImage": from_boto3(new)}).encode() + b"\n"
 
 
 class ChangeSpool:
@@ -33,7 +51,7 @@ class ChangeSpool:
         """Adds records of the stream."""
         with self._lock:
             self._file.seek(0, 2)
-            self._file.writelines(change_line(record) for record in records)
+            self._file.writelines(line for record in records for line in change_lines(record))
 
     def add(self, lines: Sequence[bytes]) -> None:
         """Adds changes that are lines already, without line ends."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from dynalake.jobs.changes import lets_go
 from dynalake.jobs.parity import files_of
 from dynalake.screen import when
 from lake.contract.exports import Export, Files, open_export, read_data
@@ -62,7 +63,7 @@ class Increment:
                 with gzip.open(io.BytesIO(read_data(files, export, file))) as text:
                     while lines := text.readlines(PAGE_BYTES):
                         count += len(lines)
-                        yield [_change(line) for line in lines]
+                        yield [change for line in lines for change in _changes(line)]
                 if count != file.items:
                     raise SnapshotError(
                         f"the export's file {file.key} has {count:,} lines, and its manifest says {file.items:,}"
@@ -119,9 +120,16 @@ def open_increment(
     return Increment(tuple(opened), positions)
 
 
-def _change(line: bytes) -> bytes:
-    """A line as a change: one with a new image is one already; a removal gets a version that nothing withstands."""
-    if b'"NewImage"' in line:
-        return line.rstrip(b"\n")
+def _changes(line: bytes) -> Iterator[bytes]:
+    """A line as changes; a removal gets a version that nothing withstands."""
+    if b'"NewImage"' in line and b'"OldImage"' not in line:
+        yield line.rstrip(b"\n")  # it is a change as it is
+        return
     content = json.loads(line)
-    return json.dumps({"OldImage": {**content["Keys"], VERSION: {"S": _ANY_VERSION}}}).encode()
+    old, new = content.get("OldImage"), content.get("NewImage")
+    if new is None:
+        old = {**content["Keys"], VERSION: {"S": _ANY_VERSION}}
+    if lets_go(old, new):
+        yield json.dumps({"OldImage": old}).encode()
+    if new is not None:
+        yield json.dumps({"NewImage": new}).encode()

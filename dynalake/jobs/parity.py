@@ -37,6 +37,7 @@ from ingest.walk import Pacing
 from ingest.wire import from_boto3, to_boto3
 from lake.contract.exports import Files, Folder, open_export, read_data
 from lake.contract.rows import DELETED, Item
+from lake.contract.versions import KnownLabels
 from lake.errors import aws_error
 from lake.pages import RawScan
 
@@ -134,6 +135,7 @@ class ParityJob:
         random: chooses a sample.
         pacing: how often a stream is asked.
         lake_stream: the lake table's stream; None where it is not to be read.
+        labels: the stream labels that the pipeline has read; versions are not checked if None.
     """
 
     pipeline: str
@@ -149,6 +151,7 @@ class ParityJob:
     random: random.Random
     pacing: Pacing = field(default_factory=Pacing)
     lake_stream: Callable[[], StreamReader] | None = None
+    labels: KnownLabels | None = None
 
     def run(
         self,
@@ -172,6 +175,7 @@ class ParityJob:
             "sleep": self.sleep,
             "monotonic": self.monotonic,
             "looks": looks,
+            "forged": None if self.labels is None else self.labels.forgery,
             "on_progress": on_progress,
             "on_difference": on_difference,
         }

@@ -55,6 +55,8 @@ class Change:
         deleted_by: who deleted; only with `image` None.
         read_over: for a change that was read: the row's version seen before the source was read. It applies
             only if the row's version is still that one. None for a streamed change.
+        replaces: the row's version attribute where it is forged, as DynamoDB JSON: the change applies only if it
+            is still that one, whatever its type. `version` may then compare as older.
     """
 
     key: Item
@@ -63,6 +65,7 @@ class Change:
     source_at: int | None = None
     deleted_by: DeletedBy = "user"
     read_over: Version | None = None
+    replaces: Mapping[str, Any] | None = None
 
 
 def lake_row(change: Change, now_ms: int, tombstone_life_s: int = TOMBSTONE_LIFE_S) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def source_item(row: Item) -> dict[str, Mapping[str, Any]]:
 
 def version_of(row: Item | None) -> Version:
     """The version of a lake row, `ABSENT` where there is no row or a row that dynalake did not write."""
-    return Version(row[VERSION]["S"]) if row and VERSION in row else ABSENT
+    return Version(row[VERSION]["S"]) if row and "S" in row.get(VERSION, {}) else ABSENT
 
 
 def reserved_attribute(item: Item) -> str | None:

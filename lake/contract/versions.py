@@ -17,7 +17,11 @@ of a DuckDB snapshot (`lake.snapshot`).
 
 from __future__ import annotations
 
-from typing import Final, NewType
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NewType
 
 from lake.errors import ContractError
 
@@ -29,6 +33,11 @@ ABSENT: Final = Version("0")
 SEQUENCE_DIGITS: Final = 40
 REVISION_DIGITS: Final = 6
 _REVISION_MARK: Final = "~"
+_LAST_REVISION: Final = 10**REVISION_DIGITS - 1
+
+_GRAMMAR: Final = re.compile(
+    rf"(?:{ABSENT}|([0-9][^~]*T[^~]*)/[0-9]{{{SEQUENCE_DIGITS}}})(?:~([0-9]{{{REVISION_DIGITS}}}))?"
+)
 
 
 def streamed(stream_label: str, sequence_number: str) -> Version:
@@ -66,8 +75,10 @@ def read_over(seen: Version, *also_known: Version) -> Version:
         ContractError: the row was read over 999,999 times without one streamed change.
     """
     base, mark, revision = max((seen, *also_known)).partition(_REVISION_MARK)
+    if mark and not (revision.isascii() and revision.isdigit()):
+        raise ContractError("the row's version is not one that dynalake writes")
     count = int(revision) + 1 if mark else 1
-    if count >= 10**REVISION_DIGITS:
+    if count > _LAST_REVISION:
         raise ContractError(
             "the row has no revision left: it was repaired 999,999 times since its last change"
         )
@@ -94,3 +105,62 @@ def label_of_stream(stream_arn: str) -> str:
 def table_of_stream(stream_arn: str) -> str:
     """The ARN of the table whose stream this is; it stays the same when the stream is switched off and on."""
     return stream_arn.partition("/stream/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLabels:
+    """The stream labels that a pipeline has read, against which the versions of its rows are checked.
+
+    Attributes:
+        labels: the labels on record.
+        complete: whether every label since the pipeline was set up is on record. One that was set up by a release
+            that kept no record has read labels that nobody knows; of it, only a label newer than those on record is
+            foreign. An older one does no harm: every change of a known stream is newer.
+        now_ms: the time of day, epoch milliseconds.
+    """
+
+    labels: frozenset[str]
+    complete: bool
+    now_ms: int
+
+    def forgery(self, stored: Mapping[str, Any] | None) -> str | None:
+        """Why a row's version attribute is not one that this pipeline wrote; None where it may be.
+
+        Args:
+            stored: the attribute as DynamoDB JSON; None for a row without it, which any change overwrites.
+        """
+        if stored is None:
+            return None
+        text = stored.get("S")
+        if text is None:
+            return "it is not of type S"
+        match = _GRAMMAR.fullmatch(text)
+        if match is None or text == ABSENT:
+            return "it does not have the form of a version"
+        label, revision = match.groups()
+        if revision is not None and not 0 < int(revision) < _LAST_REVISION:
+            return "its revision is one that no repair writes"
+        if label is None or label in self.labels:
+            return None
+        if is_future(label, self.now_ms):
+            return "its stream label is in the future"
+        if self.complete or label > max(self.labels, default=""):
+            return "its stream label is none that the pipeline has read"
+        return None
+
+
+def label_of(version: Version) -> str | None:
+    """The stream label of a version; None where it has none, or where this is no version."""
+    match = _GRAMMAR.fullmatch(version)
+    return match[1] if match else None
+
+
+def is_future(label: str, now_ms: int) -> bool:
+    """Whether a stream label is later than tomorrow: it is the time at which the stream was switched on.
+
+    Args:
+        label: the label, an ISO timestamp.
+        now_ms: the time of day, epoch milliseconds; that this clock is a little wrong does not matter.
+    """
+    tomorrow = datetime.fromtimestamp(now_ms / 1000, UTC) + timedelta(days=1)
+    return label[:10] > tomorrow.date().isoformat()

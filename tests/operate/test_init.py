@@ -87,7 +87,8 @@ def test_a_stream_that_is_off_is_said_with_its_remedy(shop: Land) -> None:
     answer = init(shop, "quiet")
     assert answer.code == 0
     assert "stream: OFF" in answer.out
-    assert "aws dynamodb update-table --table-name quiet" in answer.out
+    command = f"aws dynamodb update-table --profile shop --region {REGION} --table-name quiet"
+    assert command in " ".join(answer.out.split())
 
 
 def test_a_worker_s_pipeline_has_a_folder_and_no_deployment(shop: Land) -> None:
@@ -154,7 +155,7 @@ def test_a_role_that_another_region_s_pipeline_has_is_refused(shop: Land) -> Non
     )
     answer = init(shop, "invoices", name="twin")
     assert answer.code == 2
-    assert "dynalake-twin-function is there already" in answer.err
+    assert "dynalake-twin-function exists already" in answer.err
 
 
 def test_more_concurrency_than_the_account_has_is_said_before_anything_is_made(shop: Land) -> None:
@@ -179,5 +180,18 @@ def test_without_credentials_the_file_is_written_and_says_what_was_not_looked_at
         *("--lake-account", LAKE, "--lake-profile", "nobody", "--region", REGION),
     )
     assert answer.code == 0, answer.err
-    assert answer.out.count("not looked at") == 2
+    assert answer.out.count("could not be checked") == 2
     assert written(shop, "blind")["deploy"]["external_id"]
+
+
+def test_what_watching_costs_is_said_before_anything_is_made(shop: Land) -> None:
+    answer = init(shop, "invoices", "--json")
+    assert answer.code == 0, answer.err
+    parts = answer.document["watching_usd_per_month"]
+    assert parts.keys() == {"alarms, metrics and a dashboard", "heartbeat", "checks"}
+    assert parts["heartbeat"] > 0
+    said = " ".join(init(shop, "invoices").out.split())
+    assert "watching it costs about $" in said
+    assert "deploy.checks.target" in said
+    worker = init(shop, "invoices", "--runs-in", "worker", "--json")
+    assert "watching_usd_per_month" not in worker.document

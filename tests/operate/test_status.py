@@ -12,6 +12,7 @@ import pytest
 
 from dynalake.costs import DAYS_PER_MONTH, HOURS_PER_MONTH, Usage, monthly
 from dynalake.deploy.names import quarantine_bucket
+from dynalake.doctor.functions import ALARMS
 from expectations.history import Check
 from expectations.suites import Outcome
 from tests.end_to_end.ministack import REGION
@@ -82,7 +83,7 @@ def test_before_any_number_is_known(gauges: Land) -> None:
     assert found["lag_s"] is None
     assert found["parity"] is None
     assert found["put_away"] == {"quarantine": 0, "failed": 0, "given_up": 0}
-    assert len(found["alarms"]) == 12
+    assert len(found["alarms"]) == len(ALARMS)
     assert [gap["kind"] for gap in found["gaps"]] == ["not backfilled"]
     assert found["writes"]["provisioned"] == 40
 
@@ -138,6 +139,7 @@ def test_a_function_far_behind_is_catching_up_and_one_that_is_stopped_is_paused(
     put(gauges, SOURCE, "AWS/Lambda", ("FunctionName", f"dynalake-{NAME}"), 10, IteratorAge=7_200_000)
     for ago_s in (70, 130, 190):
         put(gauges, SOURCE, "AWS/Lambda", ("FunctionName", f"dynalake-{NAME}"), ago_s, IteratorAge=7_200_000)
+        put(gauges, SOURCE, "dynalake", ("service", NAME), ago_s, behind=7_200_000)
     found = look(gauges)
     assert found["state"] == "catching up"
     assert found["alarms"]["iterator-age"] == "ALARM", "the alarm of the template, set off by its metric"

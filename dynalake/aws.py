@@ -30,14 +30,16 @@ if TYPE_CHECKING:
 class Account:
     """One side's account, opened by the first call that needs it, so that a job asks only for what it uses."""
 
-    def __init__(self, side: str, config: SideConfig) -> None:
+    def __init__(self, side: str, config: SideConfig, pipeline: str = "") -> None:
         """Describe one side; nothing is opened yet.
 
         Args:
             side: "source" or "lake", for errors.
             config: what the configuration says of it.
+            pipeline: the pipeline's name, for the names of sessions in CloudTrail.
         """
         self.config = config
+        self._pipeline = pipeline
         self._side = side
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
@@ -51,7 +53,7 @@ class Account:
         """
         with self._lock:
             if self._session is None:
-                self._session = _opened(self._side, self.config)
+                self._session = _opened(self._side, self.config, self._pipeline)
             return self._session
 
     def dynamodb(self) -> DynamoDBClient:
@@ -106,22 +108,23 @@ class Account:
         }
 
 
-def open_account(side: str, config: SideConfig) -> Account:
+def open_account(side: str, config: SideConfig, pipeline: str = "") -> Account:
     """Open one side now.
 
     Args:
         side: "source" or "lake", for errors.
         config: what the configuration says of it.
+        pipeline: the pipeline's name, for the names of sessions in CloudTrail.
 
     Raises:
         AccountError: there are no credentials, the role cannot be assumed, or they are another account's.
     """
-    account = Account(side, config)
+    account = Account(side, config, pipeline)
     _ = account.session
     return account
 
 
-def _opened(side: str, config: SideConfig) -> boto3.Session:
+def _opened(side: str, config: SideConfig, pipeline: str) -> boto3.Session:
     try:
         session = boto3.Session(profile_name=config.profile, region_name=config.region)
         if config.role_arn:
@@ -129,6 +132,7 @@ def _opened(side: str, config: SideConfig) -> boto3.Session:
                 session,
                 config.role_arn,
                 config.external_id,
+                pipeline=pipeline,
                 region=config.region,
                 sts_endpoint=config.endpoint_url,
             )

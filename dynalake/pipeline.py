@@ -138,8 +138,8 @@ class Pipeline:
         return cls(
             name,
             config,
-            Account("source", config.source),
-            Account("lake", config.lake),
+            Account("source", config.source, name),
+            Account("lake", config.lake, name),
             environment=os.environ,
             in_flight=in_flight,
         )

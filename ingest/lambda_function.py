@@ -165,6 +165,7 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
         source,
         environment["DYNALAKE_LAKE_ROLE_ARN"],
         environment["DYNALAKE_EXTERNAL_ID"],
+        pipeline=environment["DYNALAKE_PIPELINE"],
         region=environment["DYNALAKE_LAKE_REGION"],
     )
     config = client_config(

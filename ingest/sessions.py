@@ -11,7 +11,10 @@ from botocore.credentials import RefreshableCredentials
 from botocore.session import get_session
 
 SESSION_NAME: Final = "dynalake"
-"""Shows in the lake account's CloudTrail."""
+"""What the sessions' names begin with, in the lake account's CloudTrail."""
+
+MAX_SESSION_NAME: Final = 64
+"""Characters (STS API reference, AssumeRole, `RoleSessionName`)."""
 
 CONNECT_TIMEOUT_S: Final = 3
 READ_TIMEOUT_S: Final = 10
@@ -44,6 +47,7 @@ def assumed_session(
     role_arn: str,
     external_id: str | None,
     *,
+    pipeline: str = "",
     region: str | None = None,
     sts_endpoint: str | None = None,
 ) -> boto3.Session:
@@ -53,6 +57,7 @@ def assumed_session(
         base: the session that may assume the role.
         role_arn: the role's ARN.
         external_id: the ExternalId which the role's trust policy demands; None where it demands none.
+        pipeline: the pipeline's name, which the session's name ends with; so CloudTrail tells pipelines apart.
         region: the region of the new session; the base's if None.
         sts_endpoint: an STS endpoint, where it is not AWS's own.
 
@@ -61,7 +66,8 @@ def assumed_session(
     """
     region = region or base.region_name
     sts = base.client("sts", region_name=region, endpoint_url=sts_endpoint)
-    request: dict[str, Any] = {"RoleArn": role_arn, "RoleSessionName": SESSION_NAME}
+    session_name = f"{SESSION_NAME}-{pipeline}"[:MAX_SESSION_NAME] if pipeline else SESSION_NAME
+    request: dict[str, Any] = {"RoleArn": role_arn, "RoleSessionName": session_name}
     if external_id:
         request["ExternalId"] = external_id
 

@@ -50,7 +50,9 @@ def doctor(
 
     screen = Screen(as_json=as_json)
     pipeline = pipeline_of(load_config(config), name)
-    patient = Patient(name, pipeline, _open("source", pipeline.source), _open("lake", pipeline.lake))
+    patient = Patient(
+        name, pipeline, _open("source", pipeline.source, name), _open("lake", pipeline.lake, name)
+    )
     checks = []
     for check in check_up(patient):
         checks.append(check)
@@ -121,7 +123,7 @@ def _watch(name: str, config: Path) -> Watch:
     from dynalake.status import Watch
 
     settings = pipeline_of(load_config(config), name)
-    source, lake = Account("source", settings.source), Account("lake", settings.lake)
+    source, lake = Account("source", settings.source, name), Account("lake", settings.lake, name)
     pipeline = Pipeline(name, settings, source, lake, environment=os.environ)
     if not pipeline.is_set_up():
         raise UserError(f"the pipeline {name!r} is not set up", remedy=f"run `dynalake setup {name}` first")
@@ -150,11 +152,11 @@ def _show(screen: Screen, check: Check) -> None:
         screen.say(f"{'':<13}{'mend it:':<20} {check.remedy}")
 
 
-def _open(side: str, config: SideConfig) -> Account | UserError:
+def _open(side: str, config: SideConfig, pipeline: str) -> Account | UserError:
     """A side's account, or why it cannot be opened."""
     from dynalake.aws import open_account
 
     try:
-        return open_account(side, config)
+        return open_account(side, config, pipeline)
     except UserError as error:
         return error

@@ -66,8 +66,8 @@ def deploy(
     screen = Screen(as_json=as_json)
     pipeline = pipeline_of(load_config(config), name)
     sides = [side] if side else list(SIDES)
-    source = _open("source", pipeline, needed="source" in sides or key is None)
-    lake = _open("lake", pipeline, needed="lake" in sides)
+    source = _open("source", name, pipeline, needed="source" in sides or key is None)
+    lake = _open("lake", name, pipeline, needed="lake" in sides)
     deployer = Deployer(
         name,
         pipeline,
@@ -112,8 +112,8 @@ def remove(
     screen = Screen(as_json=as_json)
     pipeline = pipeline_of(load_config(config), name)
     sides = [side] if side else ["source", "lake"]
-    source = _open("source", pipeline, needed="source" in sides)
-    lake = _open("lake", pipeline, needed="lake" in sides)
+    source = _open("source", name, pipeline, needed="source" in sides)
+    lake = _open("lake", name, pipeline, needed="lake" in sides)
     screen.say(
         f"taking away {' and '.join(sides)} side of {name}; the data are "
         + (f"DELETED: {pipeline.lake_table} and its quarantine" if delete_data else "kept")
@@ -309,7 +309,9 @@ def _confirm(question: str, *, yes: bool, as_json: bool) -> None:
     typer.confirm(question, abort=True)
 
 
-def _open(side: Literal["source", "lake"], pipeline: PipelineConfig, *, needed: bool) -> Account | None:
+def _open(
+    side: Literal["source", "lake"], name: str, pipeline: PipelineConfig, *, needed: bool
+) -> Account | None:
     """A side's account; None where its credentials are not at hand and it can be done without.
 
     Raises:
@@ -318,7 +320,7 @@ def _open(side: Literal["source", "lake"], pipeline: PipelineConfig, *, needed: 
     from dynalake.aws import open_account
 
     try:
-        return open_account(side, pipeline.source if side == "source" else pipeline.lake)
+        return open_account(side, pipeline.source if side == "source" else pipeline.lake, name)
     except AccountError:
         if needed:
             raise

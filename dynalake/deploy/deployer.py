@@ -145,7 +145,7 @@ class Deployer:
             self.deployment.pipeline,
             self.deployment.config,
             self._account("source"),
-            self._lake or Account("lake", self.deployment.config.lake),
+            self._lake or Account("lake", self.deployment.config.lake, self.deployment.pipeline),
             environment=os.environ,
         )
 

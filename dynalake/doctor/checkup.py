@@ -101,7 +101,7 @@ class Patient:
     def pipeline(self) -> Pipeline:
         """The pipeline over the accounts that are at hand."""
         source = self.account("source")
-        lake = Account("lake", self.config.lake) if isinstance(self.lake, UserError) else self.lake
+        lake = Account("lake", self.config.lake, self.name) if isinstance(self.lake, UserError) else self.lake
         return Pipeline(self.name, self.config, source, lake, environment=self.environment)
 
     @cached_property

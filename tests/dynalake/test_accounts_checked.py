@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,6 +17,7 @@ from dynalake.demo.world import LAKE_ACCOUNT, REGION, SOURCE_ACCOUNT
 from dynalake.errors import AccountError
 from tests.dynalake.accounts import ROLE, command
 from tests.dynalake.held import serving
+from tests.environments import ROOT
 
 Capture = pytest.CaptureFixture[str]
 
@@ -132,3 +135,36 @@ def test_an_endpoint_without_sts_is_no_reason_to_skip_the_check(folder: Path) ->
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_session_is_named_after_its_pipeline_so_that_cloudtrail_tells_them_apart(
+    folder: Path, endpoint: str
+) -> None:
+    for pipeline, name in (
+        ("orders", "dynalake-orders"),
+        ("p" * 64, "dynalake-" + "p" * 55),
+        ("", "dynalake"),
+    ):
+        config = SideConfig(
+            account=LAKE_ACCOUNT, region=REGION, endpoint_url=endpoint, role_arn=ROLE.format(LAKE_ACCOUNT)
+        )
+        session = open_account("lake", config, pipeline).session
+        sts = session.client("sts", region_name=REGION, endpoint_url=endpoint)
+        assert sts.get_caller_identity()["Arn"].endswith(f":assumed-role/dynalake/{name}")
+
+
+@pytest.mark.parametrize("role", ["*", "dynalake-*", "team/dynalake-?-writer"])
+def test_a_role_is_named_without_wildcards(role: str) -> None:
+    """IAM's ArnEquals would match them, so a trust policy would trust other roles too."""
+    arn = f"arn:aws:iam::{LAKE_ACCOUNT}:role/{role}"
+    with pytest.raises(ValueError, match="role_arn"):
+        SideConfig(account=LAKE_ACCOUNT, region=REGION, role_arn=arn)
+    for template, parameter in (("lake.yaml", "FunctionRoleArn"), ("source.yaml", "LakeRoleArn")):
+        text = (ROOT / "ingest" / "templates" / template).read_text(encoding="utf-8")
+        found = re.search(
+            rf'  {parameter}:\n    Type: String\n    AllowedPattern: ("[^\n]*?")(?: #|\n)', text
+        )
+        assert found
+        pattern = json.loads(found[1])
+        assert not re.fullmatch(pattern, arn)
+        assert re.fullmatch(pattern, f"arn:aws:iam::{LAKE_ACCOUNT}:role/team/dynalake-orders-function")

@@ -425,6 +425,8 @@ def load_config(path: Path = DEFAULT_PATH) -> Config:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply") from None
     return parse_config(content, str(path))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from dynalake.errors import UserError
+from lake.contract.files import is_within
 
 if TYPE_CHECKING:
     from pyarrow import Schema
@@ -58,6 +59,8 @@ def _here(path: Path) -> Export:
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise UserError(f"{path} holds no Parquet: there is no .parquet file in it")
+    if outside := next((file for file in files if not is_within(file, folder)), None):
+        raise UserError(f"{outside} is a link that leads out of the folder {folder}")
     try:
         schema = pq.read_schema(files[0])
     except (OSError, pa.ArrowException) as error:

@@ -21,6 +21,7 @@ import duckdb
 from expectations.errors import ParityError
 from expectations.parity import KEPT, MEMORY_LIMIT, ParityResult
 from expectations.recheck import Difference
+from lake.contract.files import is_within
 from lake.contract.numbers import canonical_number
 from lake.contract.rows import Item
 from lake.export import csv
@@ -170,6 +171,8 @@ class _Comparison:
         )
         if not files:
             raise ParityError(f"there is no Parquet file in {self._file}")
+        if outside := next((path for path in files if not is_within(path, self._file)), None):
+            raise ParityError(f"{outside} is a link that leads out of the folder {self._file}")
         named = ", ".join(literal(str(path)) for path in files)
         # Columns that only the folders' names hold have the type that the snapshot gives them.
         held = self._types(f"FROM read_parquet({literal(str(files[0]))}, hive_partitioning = false)")

@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ingest.errors import QuarantineError
 from ingest.quarantine import DirectoryPlace, SqsPlace, bucket_of, is_queue, queue_of
-from lake.contract.files import make_folder
+from lake.contract.files import is_within, make_folder
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -219,7 +219,11 @@ class FolderShelf:
 
     def _files(self) -> list[Path]:
         done = self._folder / DONE
-        return sorted(path for path in self._folder.rglob("*.json") if not path.is_relative_to(done))
+        return sorted(
+            path
+            for path in self._folder.rglob("*.json")
+            if path.is_file() and not path.is_relative_to(done) and is_within(path, self._folder)
+        )
 
     def _unusable(self, error: OSError) -> QuarantineError:
         return QuarantineError(f"the folder {self._folder} cannot be used: {error.strerror}")

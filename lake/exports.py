@@ -6,14 +6,19 @@ No line is parsed here: each is `{"Item": {…}}`, and DuckDB reads it as it is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
-from lake.contract.exports import DataFile, Export, Files, read_data
+from lake.contract.exports import (
+    BLOCK_BYTES,
+    DataFile,
+    Export,
+    Files,
+    check_count,
+    read_data,
+    refuse_long,
+    refuse_many,
+)
 from lake.errors import ContractError
 from lake.parts import Chunk
-
-BLOCK_BYTES: Final = 4 << 20
-"""Unpacked at a time."""
 
 
 def export_chunks(files: Files, export: Export) -> Iterator[Chunk]:
@@ -35,11 +40,9 @@ def export_chunks(files: Files, export: Export) -> Iterator[Chunk]:
         for block in _blocks(file, content):
             rows = block.count(b"\n") + (not block.endswith(b"\n"))
             count += rows
+            refuse_many(file, count)
             yield Chunk(block, rows, "lines", "Item")
-        if count != file.items:
-            raise ContractError(
-                f"the export's data file {file.key} has {count:,} lines, and its manifest says {file.items:,}"
-            )
+        check_count(file, count)
 
 
 def _blocks(file: DataFile, content: bytes) -> Iterator[bytes]:
@@ -56,6 +59,7 @@ def _blocks(file: DataFile, content: bytes) -> Iterator[bytes]:
                     rest = block[end:]
                 else:
                     rest += block
+                refuse_long(file, len(rest))
     except OSError as error:
         raise ContractError(f"the export's data file {file.key} cannot be unpacked: {error}") from error
     if rest:

@@ -463,7 +463,7 @@ def _line(text: str, where: str) -> Mapping[str, Any]:
         line = json.loads(text)
         if isinstance(line["source_key"], dict | None):
             return line  # type: ignore[no-any-return]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         pass
     raise UserError(f"{where}: is not what `dynalake parity` writes")
 

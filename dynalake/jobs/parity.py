@@ -8,8 +8,6 @@ since a moment, is read by key.
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import math
 import random
@@ -35,7 +33,7 @@ from ingest.scan import Scan
 from ingest.shards import RETENTION_S, StreamReader
 from ingest.walk import Pacing
 from ingest.wire import from_boto3, to_boto3
-from lake.contract.exports import Files, Folder, open_export, read_data
+from lake.contract.exports import Files, Folder, open_export, pages_of_lines, read_data
 from lake.contract.rows import DELETED, Item
 from lake.contract.versions import KnownLabels
 from lake.errors import aws_error
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
 KEYS_A_REQUEST: Final = 100
 """BatchGetItem takes so many keys (API reference)."""
 
-EXPORT_PAGE_BYTES: Final = 4 << 20
 MAX_SCAN_SEGMENTS: Final = 1_000_000
 """DynamoDB's limit (API reference, Scan, TotalSegments)."""
 
@@ -309,15 +306,7 @@ def exported_lines(files: Files, where: str) -> Iterator[list[bytes]]:
             remedy="export the table in full",
         )
     for file in export.files:
-        lines = 0
-        with gzip.open(io.BytesIO(read_data(files, export, file))) as text:
-            while page := text.readlines(EXPORT_PAGE_BYTES):
-                lines += len(page)
-                yield [line.rstrip(b"\n") for line in page]
-        if lines != file.items:
-            raise UserError(
-                f"the export's file {file.key} has {lines:,} lines, its manifest says {file.items:,}"
-            )
+        yield from pages_of_lines(file, read_data(files, export, file))
 
 
 def files_of(address: str, s3: S3Client) -> tuple[Files, str]:

@@ -29,9 +29,11 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
+from lake.contract.files import is_within
 from lake.contract.rows import Item
 from lake.errors import ContractError
 
@@ -39,6 +41,13 @@ SUMMARY: Final = "manifest-summary.json"
 FILES: Final = "manifest-files.json"
 _ROOT: Final = "AWSDynamoDB/"
 _CHECKSUMS: Final = (".md5", ".checksum")
+
+BLOCK_BYTES: Final = 4 << 20
+"""Unpacked at a time."""
+
+MAX_LINE_BYTES: Final = 16 << 20
+"""More than any line of an export has. An item has 400 KB at most, as DynamoDB counts them, and an incremental export
+writes two images to a line. JSON takes up to 7 bytes for one that DynamoDB counts (`{"NULL":true}` in a list is 2)."""
 
 Kind = Literal["full", "incremental"]
 
@@ -134,12 +143,24 @@ class Folder:
             FileNotFoundError: there is none.
             ContractError: it cannot be read.
         """
+        path = self._root / key
         try:
-            return (self._root / key).read_bytes()
+            self._check(path)
+            return path.read_bytes()
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise ContractError(f"{self._root / key} cannot be read: {error.strerror}") from error
+            raise ContractError(f"{path} cannot be read: {error.strerror}") from error
+
+    def _check(self, path: Path) -> None:
+        """Refuse what a manifest from elsewhere could name to have other files read: `../`, links out, devices."""
+        if not is_within(path, self._root):
+            raise ContractError(
+                f"the export names {path}, which is outside of its folder {self._root}",
+                remedy="copy the whole export into one folder, without links that lead out of it",
+            )
+        if path.exists() and not path.is_file():
+            raise ContractError(f"{path} cannot be read: it is not a file")
 
     def below(self, prefix: str) -> Iterator[str]:
         """The paths, relative to the root, that begin with `prefix`."""
@@ -200,17 +221,79 @@ def lines_of(export: Export, file: DataFile, content: bytes) -> Iterator[Line]:
         ContractError: it is no gzip file, a line is none of an export, or there are more or fewer lines than the
             manifest says; lines before the mistake have been given by then.
     """
-    count = 0
+    for number, line in enumerate(chain.from_iterable(pages_of_lines(file, content)), 1):
+        yield _line(export.kind, line, f"{file.key}, line {number}")
+
+
+def pages_of_lines(file: DataFile, content: bytes) -> Iterator[list[bytes]]:
+    """The lines of a data file as they are, without their ends, some megabytes at a time.
+
+    Memory stays bounded whatever the file holds: a small one may unpack to far more than an export's.
+
+    Args:
+        file: the data file.
+        content: its bytes, from `read_data`.
+
+    Raises:
+        ContractError: it is no gzip file, a line is longer than any item, or there are more or fewer lines than the
+            manifest says; pages before the mistake have been given by then.
+    """
+    count, rest = 0, b""
     try:
         with gzip.open(io.BytesIO(content)) as text:
-            for count, line in enumerate(text, 1):
-                yield _line(export.kind, line, f"{file.key}, line {count}")
+            while block := text.read(BLOCK_BYTES):
+                *lines, rest = (rest + block).split(b"\n")
+                refuse_long(file, len(rest))
+                count += len(lines)
+                refuse_many(file, count)
+                if lines:
+                    yield lines
     except (OSError, EOFError, zlib.error) as error:
         raise ContractError(f"the export's data file {file.key} cannot be unpacked: {error}") from error
-    if count != file.items:
+    if rest:
+        count += 1
+        refuse_many(file, count)
+        yield [rest]
+    check_count(file, count)
+
+
+def refuse_long(file: DataFile, size: int) -> None:
+    """Refuse a line that is longer than any item can be.
+
+    Raises:
+        ContractError: it is longer than `MAX_LINE_BYTES`.
+    """
+    if size > MAX_LINE_BYTES:
         raise ContractError(
-            f"the export's data file {file.key} has {count:,} lines, and its manifest says {file.items:,}"
+            f"the export's data file {file.key} has a line of more than {MAX_LINE_BYTES:,} bytes"
         )
+
+
+def refuse_many(file: DataFile, count: int) -> None:
+    """Refuse more lines than the manifest says, as soon as they are seen.
+
+    Raises:
+        ContractError: there are more.
+    """
+    if count > file.items:
+        raise _other_count(file, f"more than {file.items:,}")
+
+
+def check_count(file: DataFile, count: int) -> None:
+    """Refuse another number of lines than the manifest says.
+
+    Raises:
+        ContractError: there are more or fewer.
+    """
+    if count != file.items:
+        raise _other_count(file, f"{count:,}")
+
+
+def _other_count(file: DataFile, count: str) -> ContractError:
+    return ContractError(
+        f"the export's data file {file.key} has {count} lines, and its manifest says {file.items:,}",
+        remedy="copy or export it again",
+    )
 
 
 def md5_of(content: bytes) -> str:
@@ -331,7 +414,7 @@ def _line(kind: Kind, text: bytes, where: str) -> Line:
         if isinstance(written, Mapping):
             written = written["N"]
         line = Line(image, key, None if written is None else int(written))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         line = Line(None)
     whole = line.image if kind == "full" else line.key
     if not (isinstance(whole, dict) and whole and isinstance(line.image, dict | None)):
@@ -342,7 +425,7 @@ def _line(kind: Kind, text: bytes, where: str) -> Line:
 def _json(content: bytes, key: str) -> Mapping[str, Any]:
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise ContractError(f"the export's manifest {key} is not JSON")

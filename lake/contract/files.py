@@ -155,6 +155,11 @@ def write_text(out: Path, text: str, *, error: Callable[..., ExplainedError], mo
     write_bytes(out, text.encode("utf-8"), error=error, mode=mode)
 
 
+def is_within(path: Path, folder: Path) -> bool:
+    """Whether a file that is named below a folder is there: neither `../` nor a link leads out of it."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and those above it that are missing; only their owner may enter them.
 

@@ -17,6 +17,11 @@ from lake.open import Lake
 _LEVEL: Final = 1
 """Hyper's blocks are packed already: more takes long and gains little."""
 
+MAX_RATIO: Final = 100
+_SMALL: Final = 64 << 20
+"""What a package may unpack to: an extract of Hyper compresses to a tenth at best, beside its empty blocks. Deflate can
+reach a thousandth, so that a small file fills a disk."""
+
 
 def pack(lake: Lake, table: str, columns: Sequence[ExtractColumn], extract: Path, part: Path) -> None:
     """Writes the package of an extract to the file `part`."""
@@ -36,6 +41,8 @@ def unpack(package: Path, extract: Path) -> None:
     try:
         with zipfile.ZipFile(package) as opened:
             inner = next(name for name in opened.namelist() if name.endswith(".hyper"))
+            if opened.getinfo(inner).file_size > MAX_RATIO * package.stat().st_size + _SMALL:
+                raise NoTrailError("the package there unpacks to far more than an extract does")
             with opened.open(inner) as source, extract.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
     except (zipfile.BadZipFile, StopIteration) as error:

@@ -120,7 +120,7 @@ class SavedState:
                 )
             table = document["table"]
             return cls(None if table is None else _table_state(table), document["views"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise DdlError(f"{origin} is no state that `dynalake ddl --save` wrote") from None
 
 

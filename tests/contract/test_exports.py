@@ -124,7 +124,7 @@ def write(key: str, content: bytes) -> Callable[[StubFiles], object]:
         (change_summary(outputFormat="ION"), "export again with DYNAMODB_JSON"),
         (change_summary(exportTime=None), "is not what DynamoDB writes"),
         (change_summary(exportTime="yesterday"), "is not what DynamoDB writes"),
-        (write("AWSDynamoDB/01700000000000-aaaaaaaa/manifest-summary.json", b"{}"), "holds 2 exports, name one"),
+        (write("AWSDynamoDB/01700000000000-aaaaaaaa/manifest-summary.json", b"{}"), "holds 2 exports: name one"),
         (StubFiles.clear, "there is no export"),
     ],
 )  # fmt: skip

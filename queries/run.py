@@ -42,7 +42,7 @@ def run_on_duckdb(
     try:
         (statement,) = connection.extract_statements(query.sql)
         if statement.type != duckdb.StatementType.SELECT:
-            raise EngineError(f"the query {query.name!r} is not a SELECT")
+            raise EngineError(f"the query {query.name!r} is no SELECT")
         return _heeding_signals(connection, lambda: connection.sql(statement, params=values).to_arrow_table())
     except duckdb.Error as error:
         raise EngineError(f"DuckDB refuses the query {query.name!r}: {error}") from error

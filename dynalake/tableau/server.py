@@ -98,7 +98,7 @@ def signed_in(
         import tableauserverclient as tsc
     except ImportError as error:
         raise PublishError(
-            "publishing needs tableauserverclient", remedy="run `pip install 'dynalake[tableau]'`"
+            "publishing needs tableauserverclient", remedy="install dynalake[tableau]"
         ) from error
     address = _address(url)
     with explained(address, "looking for Tableau there"):

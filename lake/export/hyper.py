@@ -50,9 +50,7 @@ def write_query(lake: Lake, query: str, part: Path, table: str, *, beside: bool 
     try:
         import pantab
     except ImportError as error:
-        raise ExportError(
-            "Tableau's format needs pantab", remedy="run `pip install 'dynalake[tableau]'`"
-        ) from error
+        raise ExportError("Tableau's format needs pantab", remedy="install dynalake[tableau]") from error
     reader = lake.sql(query).to_arrow_reader(BATCH_ROWS)
     try:
         pantab.frame_to_hyper(
@@ -78,9 +76,7 @@ def hyper_connection(file: Path, **more: Path) -> Iterator[Any]:
     try:
         from tableauhyperapi import Connection, HyperException, HyperProcess, Telemetry
     except ImportError as error:
-        raise ExportError(
-            "this needs Tableau's Hyper API", remedy="run `pip install 'dynalake[tableau]'`"
-        ) from error
+        raise ExportError("this needs Tableau's Hyper API", remedy="install dynalake[tableau]") from error
     try:
         with (
             HyperProcess(

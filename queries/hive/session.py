@@ -267,8 +267,8 @@ class HiveSession:
             raise EngineError(f"{self.settings.address} says: {said(error)}") from error
         except (TException, OSError, EOFError) as error:
             raise EngineError(
-                f"the connection to {self.settings.address} broke ({error}), so it is not known whether the "
-                "statement has run",
+                f"the connection to {self.settings.address} broke ({error}): whether the statement "
+                "has run is not known",
                 remedy="run a query again; before DDL, look at what exists",
             ) from error
 

@@ -94,17 +94,33 @@ class LakeConfig(SideConfig):
 
 
 class SegmentsConfig(_Strict):
-    """What becomes of single segments of a text, such as a composite key's; see `ingest.policy`.
+    """What becomes of single segments of a text, such as a composite key's; see `ingest.segments`.
 
     Attributes:
         split: what separates the segments.
         after: action for the segment that follows a segment of this text.
         at: action for the segment at this position, from 0, or from the end with -1 for the last.
+        others: action for a segment that neither names.
+        mismatch: what becomes of a value that has not this form; the pipeline's `policy_mismatch` if not given.
     """
 
     split: str = Field(min_length=1)
     after: dict[str, Literal["keep", "hash", "mask"]] = Field(default_factory=dict)
     at: dict[int, Literal["keep", "hash", "mask"]] = Field(default_factory=dict)
+    others: Literal["keep", "hash", "mask"] | None = None
+    mismatch: Literal["quarantine", "drop"] | None = None
+
+
+class RuleConfig(_Strict):
+    """What becomes of the value at a path, with its own answer to a value that the path cannot follow.
+
+    Attributes:
+        action: keep, drop, hash or mask.
+        mismatch: what becomes of such a value; the pipeline's `policy_mismatch` if not given.
+    """
+
+    action: Literal["keep", "drop", "hash", "mask"]
+    mismatch: Literal["quarantine", "drop"] | None = None
 
 
 class ScheduledChecksConfig(_Strict):
@@ -207,11 +223,14 @@ class DeployConfig(_Strict):
 
 
 def _form_of(action: Any) -> str:
+    if isinstance(action, RuleConfig) or (isinstance(action, dict) and "action" in action):
+        return "rule"
     return "segments" if isinstance(action, dict | SegmentsConfig) else "whole"
 
 
 ActionConfig = Annotated[
     Annotated[Literal["keep", "drop", "hash", "mask"], Tag("whole")]
+    | Annotated[RuleConfig, Tag("rule")]
     | Annotated[SegmentsConfig, Tag("segments")],
     Discriminator(_form_of),  # so that an error speaks of the form that was meant, and of no other
 ]
@@ -261,6 +280,7 @@ class PipelineConfig(_Strict):
         max_wcu: write units a second that the lake table may be asked for; no cap if None.
         max_rcu: read units a second that a backfill, parity or snapshot may take from a table; likewise.
         policy: path -> keep, drop, hash or mask, or what becomes of a text's segments.
+        policy_mismatch: what becomes of a value that a path cannot follow: its row is quarantined, or it is dropped.
         hash_key: where the secret of the keyed hash is: `env:NAME` or `secretsmanager:ARN`.
         quarantine: `s3://bucket/prefix` or `sqs:<queue URL>` in the source account, or a folder; for records that
             can never apply and those given up.
@@ -274,6 +294,7 @@ class PipelineConfig(_Strict):
     max_wcu: float | None = Field(default=None, gt=0)
     max_rcu: float | None = Field(default=None, gt=0)
     policy: dict[str, ActionConfig] = Field(default_factory=dict)
+    policy_mismatch: Literal["quarantine", "drop"] = "quarantine"
     hash_key: Annotated[str, StringConstraints(pattern=r"^(env|secretsmanager):\S+$")] = (
         "env:DYNALAKE_HASH_KEY"
     )
@@ -298,6 +319,22 @@ class PipelineConfig(_Strict):
             if address is not None and (wrong := _no_place(address)):
                 raise ValueError(f"{key}: {wrong}")
         return self
+
+    @model_validator(mode="after")
+    def _policy_is_sound(self) -> PipelineConfig:
+        from ingest.errors import PolicyError
+        from ingest.policy import MIN_KEY_BYTES, Policy, actions_from
+
+        try:  # the key attributes and the hash key are not known yet; they are checked when the policy is used
+            Policy(actions_from(self.policy_document()), hash_key=bytes(MIN_KEY_BYTES))
+        except PolicyError as error:
+            raise ValueError(f"policy: {error}") from None
+        return self
+
+    def policy_document(self) -> dict[str, Any]:
+        """The policy as `ingest.policy.actions_from` reads it, and as the function's environment holds it."""
+        document: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)["policy"]
+        return document
 
     @property
     def lake_table(self) -> str:
@@ -464,7 +501,7 @@ _REMEDIES: Final = {
 }
 
 
-_NOT_IN_THE_FILE: Final = frozenset({"[key]", "whole", "segments"})
+_NOT_IN_THE_FILE: Final = frozenset({"[key]", "whole", "rule", "segments"})
 """Of the place of an error: what pydantic adds to the keys of the file."""
 
 

@@ -191,6 +191,7 @@ FUNCTION_METRICS: Final = (
     "stale",
     "deleted",
     "quarantined",
+    "policy_mismatches",
     "throttled",
     "failed",
     "batch_size",

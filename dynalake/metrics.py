@@ -1,14 +1,22 @@
-"""Reading what CloudWatch knows of a pipeline, in one call an account."""
+"""What CloudWatch knows of a pipeline: read in one call an account; and told, where no function does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 if TYPE_CHECKING:
     from types_boto3_cloudwatch import CloudWatchClient
+
+log = logging.getLogger(__name__)
+
+NAMESPACE: Final = "dynalake"
+"""The namespace of the pipelines' own metrics, as in `ingest.lambda_function`."""
 
 _QUERIES_AT_ONCE: Final = 500
 """GetMetricData takes no more (Amazon CloudWatch API reference)."""
@@ -83,6 +91,29 @@ def points_of(
                         for at, value in zip(result["Timestamps"], result["Values"], strict=True)
                     ]
     return {name: sorted(points, key=lambda point: -point.at_ms) for name, points in found.items()}
+
+
+def put_count(
+    cloudwatch: Callable[[], CloudWatchClient], name: str, dimensions: Mapping[str, str], count: int
+) -> None:
+    """Add to a count in the pipelines' own namespace; where CloudWatch does not take it, the work goes on.
+
+    Args:
+        cloudwatch: makes the account's client.
+        name: the metric's name.
+        dimensions: name -> value.
+        count: how many.
+    """
+    data: Any = {
+        "MetricName": name,
+        "Dimensions": [{"Name": each, "Value": value} for each, value in dimensions.items()],
+        "Value": float(count),
+        "Unit": "Count",
+    }
+    try:
+        cloudwatch().put_metric_data(Namespace=NAMESPACE, MetricData=[data])
+    except (ClientError, BotoCoreError) as error:
+        log.warning("CloudWatch did not take the metric %s: %s", name, type(error).__name__)
 
 
 def _by_stretch(wanted: Mapping[str, Wanted]) -> Iterator[tuple[int, Sequence[str]]]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dynalake.aws import Account
 from dynalake.config import PipelineConfig
+from dynalake.metrics import put_count
 from ingest.apply import IN_FLIGHT, Applier
 from ingest.backfill import SCAN, Backfill, BackfillReport, Rows
 from ingest.capacity import CapacityLimit
@@ -213,7 +214,7 @@ class Pipeline:
         return facts_of(
             source,
             self.policy.key_type,
-            self.config.model_dump(mode="json")["policy"],
+            self.config.policy_document(),
             ttl_attribute(self._source.dynamodb(), source.name) or "",
             self._clocks.now_ms(),
         )
@@ -235,9 +236,10 @@ class Pipeline:
     def policy(self) -> Policy:
         """The policy. Raises PolicyError where it cannot be carried out."""
         return Policy(
-            actions_from(self.config.model_dump()["policy"]),
+            actions_from(self.config.policy_document()),
             key_attributes=self.described_source.key_names,
             hash_key=hash_key_from(self.config.hash_key, self._environment, self._source.secrets),
+            mismatch=self.config.policy_mismatch,
         )
 
     @cached_property
@@ -319,6 +321,7 @@ class Pipeline:
             leave_same=leave_same,
             labels=self.known_labels(),
             reset=reset,
+            on_mismatches=self._count_mismatches,
         )
 
     def place(self, kind: str) -> Place:
@@ -430,7 +433,12 @@ class Pipeline:
             self._clocks.now_ms,
             source=source,
             as_of_ms=as_of_ms,
+            on_mismatches=self._count_mismatches,
         )
+
+    def _count_mismatches(self, rows: int) -> None:
+        """Tell CloudWatch, for the alarm, of rows that the policy could not be applied to."""
+        put_count(self._source.cloudwatch, "policy_mismatches", {"service": self.name}, rows)
 
     def replicator(self) -> Replicator:
         """The handler that Lambda runs, over this pipeline's accounts."""
@@ -464,7 +472,10 @@ class Pipeline:
 
         def process(event: Mapping[str, Any]) -> BatchReport:
             until = self._clocks.monotonic() + CALL_BUDGET_S
-            return replicator.process(event, lambda: until - self._clocks.monotonic())
+            report = replicator.process(event, lambda: until - self._clocks.monotonic())
+            if mismatches := report.outcomes.get("policy_mismatches"):
+                self._count_mismatches(mismatches)
+            return report
 
         def work(stop_work: threading.Event) -> WorkerReport:
             delivery = Delivery(
@@ -518,7 +529,7 @@ class Pipeline:
             self._table(self._source, self.config.source.table),
             self._table(self._lake, self.config.lake_table),
             self.source_table.key_names,
-            None if self.policy.lossless else self.policy.apply,
+            None if self.policy.lossless else self.policy.admit,
             lambda: StreamReader(self._source.streams(), self.source_table.stream_arn),
             self.limit(self.config.max_rcu),
             self._clocks.now_ms,
@@ -579,7 +590,7 @@ class Pipeline:
             lake=lake,
             lake_rows=self.lake_table.approximate_rows,
             stream=lambda: StreamReader(self._source.streams(), self.source_table.stream_arn),
-            policy=lambda item: self.policy.apply(item),
+            policy=lambda item: self.policy.admit(item),
             checkpoints=self.checkpoints(),
             health=self.health,
             schema=self.schema_history,

@@ -21,7 +21,7 @@ from dynalake.config import PipelineConfig
 from dynalake.costs import CHECK_METRICS, FUNCTION_METRICS, Monthly, Usage, monthly
 from dynalake.deploy.names import LAMBDA_FAILURES, alarm_prefix, function_name
 from dynalake.errors import AccountError
-from dynalake.metrics import Point, Wanted, points_of
+from dynalake.metrics import NAMESPACE, Point, Wanted, points_of
 from dynalake.pipeline import Pipeline
 from ingest.checkpoints import Checkpoints
 from ingest.errors import IngestError
@@ -37,8 +37,6 @@ RECENT_S: Final = 900
 DAY_S: Final = 86_400
 LAST_CHECKS: Final = 20
 """Checks looked through for the last that compared rows, and the last that judged freshness."""
-
-NAMESPACE: Final = "dynalake"
 
 
 @dataclass(frozen=True, slots=True)

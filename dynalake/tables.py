@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dynalake.errors import UserError
-from ingest.policy import Segments, actions_from, parse_path
+from ingest.policy import actions_from, parse_path
+from ingest.segments import Segments
 from lake.contract.facts import KeyRole
+from lake.contract.rows import RESERVED_PREFIX
 from queries.ddl import Flavour, Generated, Partitions, dynamodb_table, parquet_table
 from queries.ddl.partitions import partitions_of
 
@@ -156,32 +158,56 @@ def over_parquet(
     return Generated.over(table, hive_name(pipeline))
 
 
-def sensitivity(pipeline: Pipeline) -> dict[str, str]:
+def sensitivity(pipeline: Pipeline) -> Mapping[str, str]:
     """Attribute -> what the pipeline's policy does to it, in words, for those that it touches.
 
     The policy is that of the facts in the lake: an analyst's configuration need not have it.
     """
     facts = pipeline.facts
-    return told_of_policy(pipeline.config.model_dump()["policy"] if facts is None else facts.policy)
+    return told_of_policy(pipeline.config.policy_document() if facts is None else facts.policy)
 
 
-def told_of_policy(policy: Mapping[str, Any]) -> dict[str, str]:
+def told_of_policy(policy: Mapping[str, Any]) -> Mapping[str, str]:
     """Attribute -> what a policy does to it, in words.
 
     Args:
         policy: path -> action, as the configuration has it.
+
+    Returns:
+        What is known of the attributes that the policy names. Where it has a rule for `*`, an attribute that it
+        does not name has that rule's words.
     """
     said: dict[str, list[str]] = {}
-    for path, action in actions_from(policy).items():
+    others = ""
+    for path, rule in actions_from(policy).items():
         attribute, *inside = parse_path(path)
-        if isinstance(action, Segments):
-            done = " and ".join(sorted(_DONE[each] for each in action.actions if each != "keep"))
+        if isinstance(rule.action, Segments):
+            done = " and ".join(sorted(_DONE[each] for each in rule.action.actions if each != "keep"))
             words = f"segments {done}" if done else ""
         else:
-            words = _DONE[action] if action != "keep" else ""
-        if words:
+            words = _DONE[rule.action] if rule.action != "keep" else ""
+        if not isinstance(attribute, str):
+            others = words
+        elif words:
             said.setdefault(attribute, []).append(f"{words} at {path}" if inside else words)
-    return {attribute: f"{', '.join(words)} by policy" for attribute, words in said.items()}
+        else:
+            said.setdefault(attribute, [])
+    told = {attribute: f"{', '.join(words)} by policy" for attribute, words in said.items() if words}
+    return _WithOthers(told, said, f"{others} by policy") if others else told
+
+
+class _WithOthers(dict[str, str]):
+    """Words for the attributes that a policy names, and one answer for all others of the source."""
+
+    def __init__(self, told: Mapping[str, str], named: Collection[str], others: str) -> None:
+        super().__init__(told)
+        self._named = frozenset(named)
+        self._others = others
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if key in self._named or key.startswith(RESERVED_PREFIX):
+            return super().get(key, default)
+        return self._others
 
 
 def export_partitions(pipeline: Pipeline, export: Export, *, explicit: bool) -> Partitions | None:

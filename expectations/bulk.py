@@ -28,6 +28,9 @@ from lake.contract.rows import DELETED, METADATA, SOURCE_AT, VERSION, WRITTEN_AT
 from lake.errors import ContractError
 
 Item = Mapping[str, Mapping[str, Any]]
+Policy = Callable[[Item], Item | None]
+"""What the lake may see of an item or of a key; None where the policy refuses it."""
+
 Pages = Iterable[Sequence[bytes]]
 """Pages of raw lines, an item a line, without line ends."""
 
@@ -74,6 +77,8 @@ class Batch:
         tombstones: rows left out because they say that an item is deleted.
         states: the canonical JSON text of each row's version and times; None where they were not asked for.
         forged: the keys of the rows, tombstones included, whose version dynalake did not write.
+        refused: the rows that the policy refuses, as (the lake's key, the source's key), canonical JSON text; the
+            lake's key is None where the policy refuses the key itself.
     """
 
     keys: pa.StringArray
@@ -82,6 +87,7 @@ class Batch:
     tombstones: int
     states: pa.StringArray | None = None
     forged: list[str] = field(default_factory=list)
+    refused: list[tuple[str | None, str]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -104,7 +110,7 @@ def digest_batches(
     pages: Pages,
     side: str,
     key: Sequence[str],
-    policy: Callable[[Item], Item] | None = None,
+    policy: Policy | None = None,
     *,
     metadata: bool = False,
     wrapper: str | None = None,
@@ -117,7 +123,7 @@ def digest_batches(
         pages: raw lines.
         side: what to call the lines in an error.
         key: the names of the key attributes.
-        policy: what the lake may see of an item; None where every item passes unchanged.
+        policy: what the lake may see of an item, None where it refuses it; None where every item passes unchanged.
         metadata: whether these are lake rows: tombstones and metadata are left out.
         wrapper: where a line is not the item but `{"Item": item}`: that name.
         states: whether the rows' versions and times are wanted too; only with `metadata`.
@@ -138,6 +144,7 @@ def _batch(lines: Sequence[bytes], rows: _Rows, first: int, side: str) -> Batch:
     states = _Texts() if rows.states else None
     live: list[int] = []
     forged: list[str] = []
+    rows.refused = []
     try:
         for at, line in enumerate(lines):
             item = rows.item(line)
@@ -169,9 +176,10 @@ def _batch(lines: Sequence[bytes], rows: _Rows, first: int, side: str) -> Batch:
         keys.array(),
         text,
         source_keys if rows.policy is not None else None,
-        len(lines) - len(live),
+        len(lines) - len(live) - len(rows.refused),
         states.array() if states is not None else None,
         forged,
+        rows.refused,
     )
 
 
@@ -181,13 +189,14 @@ class _Rows:
     def __init__(
         self,
         key: tuple[str, ...],
-        policy: Callable[[Item], Item] | None,
+        policy: Policy | None,
         metadata: bool,
         wrapper: str | None,
         states: bool,
         forged: Callable[[Mapping[str, Any] | None], str | None] | None,
     ) -> None:
         self.policy = policy
+        self.refused: list[tuple[str | None, str]] = []
         self.states = states
         self._forged = forged
         self._told: dict[str, Value] = {}
@@ -198,9 +207,16 @@ class _Rows:
         self._plain = msgspec.json.Decoder(dict[str, dict[str, dict[str, Any]]]) if wrapper else _PLAIN
 
     def item(self, line: bytes) -> dict[str, Value] | None:
-        """What the lake may see of an item, or has of it; None for a tombstone."""
+        """What the lake may see of an item, or has of it; None for a tombstone, and for a row that is `refused`."""
         if self.policy is not None:
-            return msgspec.convert(self.policy(self._unwrapped(self._plain, line)), dict[str, Value])
+            whole = self._unwrapped(self._plain, line)
+            seen = self.policy(whole)
+            if seen is not None:
+                return msgspec.convert(seen, dict[str, Value])
+            source = {name: whole[name] for name in self._key}
+            lake = self.policy(source)
+            self.refused.append((None if lake is None else self._text_of(lake), self._text_of(source)))
+            return None
         item: dict[str, Value] = self._unwrapped(self._typed, line)
         if self._metadata:
             self._told = {name: item.pop(name) for name in METADATA if name in item}
@@ -232,6 +248,9 @@ class _Rows:
                 value.N = canonical_number(value.N)
             names[name] = value
         return names
+
+    def _text_of(self, key: Item) -> str:
+        return _ORDERED.encode(self.key_of(msgspec.convert(key, dict[str, Value]))).decode()
 
     def source_key(self, line: bytes, names: dict[str, Value]) -> str | None:
         """The key as the source has it, as canonical text; None where it is the same."""

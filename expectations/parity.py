@@ -14,6 +14,7 @@ them to disk beyond `MEMORY_LIMIT`; they are compared in passes over the digest'
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from expectations.bulk import BATCH_ROWS, Batch, Item, Pages, digest_batches
+from expectations.bulk import BATCH_ROWS, Batch, Item, Pages, Policy, digest_batches
 from expectations.canonical import canonical_text
 from expectations.copies import Copy, Judged, judge_candidates
 from expectations.errors import ParityError
@@ -79,6 +80,8 @@ class ParityResult:
         copy_rows: rows of the copy that was compared too; None where there was none.
         problems: what else does not add up, one sentence each.
         forged: of the rows that count, those whose version dynalake did not write.
+        refused: rows of the source that the policy refuses, so the lake cannot have them as they are. They are
+            reported, and count neither as missing nor as different.
     """
 
     source_rows: int
@@ -93,6 +96,7 @@ class ParityResult:
     copy_rows: int | None = None
     problems: tuple[str, ...] = ()
     forged: int = 0
+    refused: int = 0
 
     @property
     def wrong(self) -> int:
@@ -107,8 +111,8 @@ class ParityResult:
 
     @property
     def exact(self) -> bool:
-        """Whether both sides are the same, and everything adds up."""
-        return not self.wrong and not self.problems
+        """Whether both sides are the same, and everything adds up. A row that the policy refuses is not in the lake."""
+        return not self.wrong and not self.problems and not self.refused
 
     def _repr_html_(self) -> str:
         counts = ("source_rows", "lake_rows", "tombstones", "missing", "extra", "different", "in_flight")
@@ -118,6 +122,8 @@ class ParityResult:
         if self.exact:
             return shown + html_note("source and lake are the same")
         shown += html_note(f"{self.ratio:.4%} of the rows do not agree")
+        if self.refused:
+            shown += html_note(f"{self.refused:,} rows of the source are refused by the policy")
         rows = [
             [
                 each.reason,
@@ -133,7 +139,7 @@ def compare(
     source: Side,
     lake: Side,
     key: Sequence[str],
-    policy: Callable[[Item], Item] | None,
+    policy: Policy | None,
     *,
     copy: Copy | None = None,
     sleep: Callable[[float], None],
@@ -150,7 +156,8 @@ def compare(
         source: the source side.
         lake: the lake side; tombstones and metadata are left out.
         key: the names of the key attributes.
-        policy: what the lake may see of an item or of a key; None where every item passes unchanged.
+        policy: what the lake may see of an item or of a key, None where it refuses it; None where every item passes
+            unchanged.
         copy: a copy of the lake that is compared with it; None for none.
         sleep: waits that many seconds.
         monotonic: a monotonic clock, seconds.
@@ -168,7 +175,7 @@ def compare(
         source_rows = lake_rows = tombstones = copy_rows = 0
         for batch in digest_batches(source.pages, "the source", key, policy, wrapper=source.wrapper):
             _store(database, "source", batch)
-            source_rows += len(batch.keys)
+            source_rows += len(batch.keys) + len(batch.refused)
             on_progress("source", source_rows)
         for batch in digest_batches(
             lake.pages,
@@ -190,16 +197,19 @@ def compare(
                 on_progress("copy", copy_rows)
         rows = max(source_rows, lake_rows, copy_rows)
         candidates = _find_candidates(database, rows)
-        differences: Iterator[Difference] = look_again(
-            database,
-            source.read,
-            lake.read,
-            policy,
-            sleep=sleep,
-            monotonic=monotonic,
-            looks=looks or Looks(),
-            forged=forged,
-            on_progress=lambda rows: on_progress("again", rows),
+        differences: Iterator[Difference] = chain(
+            look_again(
+                database,
+                source.read,
+                lake.read,
+                policy,
+                sleep=sleep,
+                monotonic=monotonic,
+                looks=looks or Looks(),
+                forged=forged,
+                on_progress=lambda rows: on_progress("again", rows),
+            ),
+            _refused_keys(database),
         )
         judged = Judged()
         if copy is not None:
@@ -224,7 +234,7 @@ def _copy_differences(
     rows: int,
     lake: Reader,
     copy: Copy,
-    policy: Callable[[Item], Item] | None,
+    policy: Policy | None,
     judged: Judged,
     on_progress: Callable[[str, int], None],
 ) -> Iterator[Difference]:
@@ -241,10 +251,10 @@ def _copy_differences(
 
 
 def compare_keys(
-    keys: Iterable[tuple[Item, Item]],
+    keys: Iterable[tuple[Item | None, Item]],
     source: Reader,
     lake: Reader,
-    policy: Callable[[Item], Item] | None,
+    policy: Policy | None,
     *,
     sleep: Callable[[float], None],
     monotonic: Callable[[], float] = lambda: 0.0,
@@ -257,7 +267,8 @@ def compare_keys(
     """Compare only rows that are named: a sample, or what changed since a moment.
 
     Args:
-        keys: the rows, as (the lake's key, the source's key); one that is named twice is compared once.
+        keys: the rows, as (the lake's key, the source's key); one that is named twice is compared once. The lake's
+            key is None where the policy refuses it.
         source: reads the source.
         lake: reads the lake.
         policy: as for `compare`, as is all that follows.
@@ -274,7 +285,12 @@ def compare_keys(
     """
     with _database(workspace) as database:
         for some in _in_batches(keys):
-            texts = [(canonical_text(key), canonical_text(source_key)) for key, source_key in some]
+            texts = [
+                (canonical_text(key), canonical_text(source_key))
+                for key, source_key in some
+                if key is not None
+            ]
+            _store_refused(database, [(None, canonical_text(each)) for key, each in some if key is None])
             named = pa.table(
                 {
                     "key": [key for key, _ in texts],
@@ -290,27 +306,31 @@ def compare_keys(
             "FROM candidates GROUP BY key"
         )
         tally = Tally()
+        (refused,) = database.execute("SELECT count(DISTINCT source_key) FROM refused").fetchone() or (0,)
         counts, kept, counted = _count(
-            look_again(
-                database,
-                source,
-                lake,
-                policy,
-                sleep=sleep,
-                monotonic=monotonic,
-                looks=looks or Looks(),
-                tally=tally,
-                forged=forged,
-                on_progress=lambda rows: on_progress("again", rows),
+            chain(
+                look_again(
+                    database,
+                    source,
+                    lake,
+                    policy,
+                    sleep=sleep,
+                    monotonic=monotonic,
+                    looks=looks or Looks(),
+                    tally=tally,
+                    forged=forged,
+                    on_progress=lambda rows: on_progress("again", rows),
+                ),
+                _refused_keys(database),
             ),
             on_difference,
         )
     return ParityResult(
-        source_rows=tally.source_rows,
+        source_rows=tally.source_rows + refused,
         lake_rows=tally.lake_rows,
         tombstones=tally.tombstones,
         **counts,
-        in_flight=tally.differing - counted,
+        in_flight=tally.differing + refused - counted,
         differences=kept,
     )
 
@@ -319,7 +339,7 @@ def _count(
     found: Iterable[Difference], on_difference: Callable[[Difference], None]
 ) -> tuple[dict[str, Any], tuple[Difference, ...], int]:
     """The differences by reason, the first of them, and how many are the lake's."""
-    counts = dict.fromkeys(("missing", "extra", "different", "duplicate", "forged"), 0)
+    counts = dict.fromkeys(("missing", "extra", "different", "duplicate", "refused", "forged"), 0)
     kept: list[Difference] = []
     of_lake = 0
     for difference in found:
@@ -332,7 +352,9 @@ def _count(
     return counts, tuple(kept), of_lake
 
 
-def _in_batches(keys: Iterable[tuple[Item, Item]]) -> Iterator[list[tuple[Item, Item]]]:
+def _in_batches(
+    keys: Iterable[tuple[Item | None, Item]],
+) -> Iterator[list[tuple[Item | None, Item]]]:
     iterator = iter(keys)
     while batch := list(islice(iterator, BATCH_ROWS)):
         yield batch
@@ -356,7 +378,8 @@ def _database(workspace: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
                 f"CREATE TABLE {table} (name UHUGEINT, digest UHUGEINT, state UHUGEINT, key VARCHAR)"
             )
         database.execute("CREATE TABLE forged (key VARCHAR)")
-        database.execute("CREATE TABLE candidates (key VARCHAR, source_key VARCHAR)")
+        for table in ("candidates", "refused"):
+            database.execute(f"CREATE TABLE {table} (key VARCHAR, source_key VARCHAR)")
         yield database
 
 
@@ -374,6 +397,26 @@ def _store(database: duckdb.DuckDBPyConnection, table: str, batch: Batch) -> Non
     database.unregister("batch")
     if batch.forged:
         database.executemany("INSERT INTO forged VALUES (?)", [[key] for key in batch.forged])
+    _store_refused(database, batch.refused)
+
+
+def _store_refused(database: duckdb.DuckDBPyConnection, keys: Sequence[tuple[str | None, str]]) -> None:
+    """Store the keys of rows that the policy refuses, as (the lake's, the source's)."""
+    if not keys:
+        return
+    columns = dict(zip(("key", "source_key"), map(list, zip(*keys, strict=True)), strict=True))
+    schema = pa.schema([("key", pa.string()), ("source_key", pa.string())])
+    database.register("batch", pa.table(columns, schema=schema))
+    database.execute("INSERT INTO refused BY NAME SELECT key, source_key FROM batch")
+    database.unregister("batch")
+
+
+def _refused_keys(database: duckdb.DuckDBPyConnection) -> Iterator[Difference]:
+    """The rows whose key the policy refuses: the lake cannot be asked for them."""
+    cursor = database.cursor()
+    cursor.execute("SELECT DISTINCT source_key FROM refused WHERE key IS NULL ORDER BY source_key")
+    while row := cursor.fetchone():
+        yield Difference("refused", {}, json.loads(row[0]))
 
 
 def _find_candidates(database: duckdb.DuckDBPyConnection, rows: int) -> int:
@@ -396,12 +439,16 @@ def _find_candidates(database: duckdb.DuckDBPyConnection, rows: int) -> int:
             UNION ALL
             SELECT key, NULL FROM lake WHERE rowid IN (SELECT lake_row FROM part WHERE source_row IS NULL)
         """)
+    # The lake may still have an earlier state of a row that is refused now: that is no row too many.
+    database.execute("DELETE FROM candidates WHERE key IN (SELECT key FROM refused WHERE key IS NOT NULL)")
+    database.execute("INSERT INTO candidates SELECT key, source_key FROM refused WHERE key IS NOT NULL")
     database.execute("""
         INSERT INTO candidates
         SELECT DISTINCT forged.key, source.source_key FROM forged LEFT JOIN source USING (key)
         WHERE key NOT IN (SELECT key FROM candidates)
     """)
-    (found,) = database.execute("SELECT count(*) FROM candidates").fetchall()
+    counted = "SELECT (SELECT count(*) FROM candidates) + (SELECT count(*) FROM refused WHERE key IS NULL)"
+    (found,) = database.execute(counted).fetchall()
     return int(found[0])
 
 

@@ -14,10 +14,10 @@ from typing import Any, Final, Literal
 import duckdb
 import pyarrow as pa
 
+from expectations.bulk import Item, Policy
 from expectations.canonical import differing_attributes
 from lake.contract.rows import VERSION, is_tombstone, source_item, version_of
 
-Item = Mapping[str, Mapping[str, Any]]
 Reader = Callable[[Sequence[Item]], Sequence[Item | None]]
 """Items by their keys, read consistently, in the keys' order; None where there is none."""
 
@@ -27,7 +27,7 @@ AT_ONCE: Final = 400
 Forgery = Callable[[Mapping[str, Any] | None], str | None]
 """Why a row's version attribute is forged (`lake.contract.versions.KnownLabels`); None where it is not."""
 
-Reason = Literal["missing", "extra", "different", "duplicate"]
+Reason = Literal["missing", "extra", "different", "duplicate", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ class Difference:
     """A row that is not the same on both sides.
 
     Attributes:
-        reason: "missing" from the lake, "extra" in the lake, "different", or "duplicate": the key is there twice.
-        key: the key as the lake has it (after policy), wire form.
+        reason: "missing" from the lake, "extra" in the lake, "different", "duplicate": the key is there twice, or
+            "refused": the policy refuses the source's row, so the lake cannot have it.
+        key: the key as the lake has it (after policy), wire form; empty where the policy refuses the key.
         source_key: the key as the source has it; None where only the lake has the row and its key is hashed.
         attributes: the attributes that differ, dynalake's own included; only for "different".
         where: "lake" where the lake differs from the source, "copy" where a copy differs from the lake.
@@ -91,7 +92,7 @@ def look_again(
     database: duckdb.DuckDBPyConnection,
     source: Reader,
     lake: Reader,
-    policy: Callable[[Item], Item] | None,
+    policy: Policy | None,
     *,
     sleep: Callable[[float], None],
     monotonic: Callable[[], float],
@@ -106,7 +107,8 @@ def look_again(
         database: it has the table; others are made in it.
         source: reads the source.
         lake: reads the lake.
-        policy: what the lake may see of an item or of a key; None where every item passes unchanged.
+        policy: what the lake may see of an item or of a key, None where it refuses it; None where every item passes
+            unchanged.
         sleep: waits that many seconds.
         monotonic: a monotonic clock, seconds.
         looks: how patiently.
@@ -154,7 +156,7 @@ def _round(
     database: duckdb.DuckDBPyConnection,
     source: Reader,
     lake: Reader,
-    policy: Callable[[Item], Item],
+    policy: Policy,
     tally: Tally,
     forged: Forgery | None,
 ) -> Iterator[int]:
@@ -210,17 +212,20 @@ def _round(
 
 
 def _difference(
-    key: Item, source_key: Item | None, item: Item | None, row: Item | None, policy: Callable[[Item], Item]
+    key: Item, source_key: Item | None, item: Item | None, row: Item | None, policy: Policy
 ) -> Difference | None:
     """What is wrong with a row now; None where nothing is."""
     live = row if row is not None and not is_tombstone(row) else None
-    if item is None and live is None:
+    seen = None if item is None else policy(item)
+    if item is not None and seen is None:
+        return Difference("refused", key, source_key)
+    if seen is None and live is None:
         return None
-    if item is None:
+    if seen is None:
         return Difference("extra", key, source_key)
     if live is None:
         return Difference("missing", key, source_key)
-    attributes = differing_attributes(policy(item), source_item(live))
+    attributes = differing_attributes(seen, source_item(live))
     return Difference("different", key, source_key, tuple(attributes)) if attributes else None
 
 

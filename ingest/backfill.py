@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 
 from ingest.apply import Applier, Outcome
 from ingest.checkpoints import Checkpoints
-from ingest.errors import BackfillError, MalformedRecordError
+from ingest.errors import BackfillError, MalformedRecordError, PolicyRefusedError
 from ingest.handler import GapKeeper
 from ingest.health import HealthStore
 from ingest.observe import SchemaObserver
@@ -48,6 +48,8 @@ class BackfillReport:
         filled: rows written.
         present: rows that were in the lake already, as rows or tombstones.
         quarantined: rows that can never be written.
+        policy_mismatches: rows with a value that a path of the policy cannot follow: they are quarantined, or
+            filled without the value.
         read_units: read capacity units spent in this run.
         segments_done: segments at their end.
         segments: segments in all.
@@ -58,6 +60,7 @@ class BackfillReport:
     filled: int
     present: int
     quarantined: int
+    policy_mismatches: int
     read_units: float
     segments_done: int
     segments: int
@@ -111,6 +114,7 @@ class Backfill:
         *,
         source: str = SCAN,
         as_of_ms: int | None = None,
+        on_mismatches: Callable[[int], None] = lambda _rows: None,
     ) -> None:
         """Join the parts.
 
@@ -127,7 +131,9 @@ class Backfill:
             source: names what is read; a run is gone on with only from the same source.
             as_of_ms: the moment that the rows are of, epoch milliseconds; that of the reading if None. A gap
                 found later is not covered.
+            on_mismatches: called with how many rows of a page have a value that the policy cannot be applied to.
         """
+        self._on_mismatches = on_mismatches
         self._source = source
         self._as_of_ms = as_of_ms
         self._scan = scan
@@ -165,7 +171,7 @@ class Backfill:
             plan = self._begin()
         scan = self._scan(plan.segments)
         starts = self._starts(plan)
-        totals = dict.fromkeys(("read", "filled", "present", "quarantined"), 0)
+        totals = dict.fromkeys(("read", "filled", "present", "quarantined", "policy_mismatches"), 0)
         units = 0.0
         done = plan.segments - len(starts)
 
@@ -184,18 +190,24 @@ class Backfill:
         return report()
 
     def _fill(self, page: Page, totals: dict[str, int]) -> None:
+        before = totals["policy_mismatches"]
         changes: list[Change] = []
         items: list[Mapping[str, Any]] = []
         for item in page.items:
+            dropped: list[str] = []
             try:
                 refuse_reserved(item)
+                image = self._policy.apply(item, dropped.append)
             except MalformedRecordError as error:
+                totals["policy_mismatches"] += isinstance(error, PolicyRefusedError)
                 self._put_away(item, str(error), totals)
                 continue
-            image = self._policy.apply(item)
+            totals["policy_mismatches"] += bool(dropped)
             key = {name: image[name] for name in self._key}
             changes.append(Change(key, image, FILLS_ABSENT, read_over=ABSENT))
             items.append(item)
+        if mismatches := totals["policy_mismatches"] - before:
+            self._on_mismatches(mismatches)
         written: list[Change] = []
         for result, source in zip(self._applier.apply(changes), items, strict=True):
             match result.outcome:
@@ -245,8 +257,8 @@ class Backfill:
 
     def _save(self, plan: _Plan, page: Page) -> None:
         last = page.last_key
-        if last is not None and self._policy.apply(last) != last:
-            return  # it holds what the lake must not see: a run that is cut off repeats the segment
+        if last is not None and any(name in self._key and self._policy.changes(name) for name in last):
+            return  # it may hold what the lake must not see: a run that is cut off repeats the segment
         content = {"last_key": {"S": json.dumps(last)}} if last else {}
         self._checkpoints.put(f"{plan.entry}/{page.segment}", content)
 

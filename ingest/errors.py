@@ -43,6 +43,10 @@ class ForeignRecordError(MalformedRecordError):
     """A record of another table than the pipeline's; the lake lacks nothing by it."""
 
 
+class PolicyRefusedError(MalformedRecordError):
+    """A row that the policy cannot be applied to, and which therefore does not pass. Its text holds no values."""
+
+
 class ForeignEventError(IngestError):
     """An event that did not come from a DynamoDB stream. The text says from what, and what to do."""
 

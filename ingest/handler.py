@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from ingest.apply import Applier, Outcome, Result
 from ingest.capacity import unlimited
-from ingest.errors import ForeignRecordError, MalformedRecordError, QuarantineError
+from ingest.errors import ForeignRecordError, MalformedRecordError, PolicyRefusedError, QuarantineError
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy
 from ingest.pressure import UNREACHABLE
@@ -38,7 +38,9 @@ class BatchReport:
     Attributes:
         records: records delivered.
         outcomes: changes by outcome, plus "deleted" (tombstones among the applied), "superseded" (earlier
-            changes of a key in this batch), "quarantined" and "throttled" (times DynamoDB pushed back).
+            changes of a key in this batch), "quarantined", "throttled" (times DynamoDB pushed back) and
+            "policy_mismatches" (records with a value that a path of the policy cannot follow: quarantined, or
+            applied without the value).
         lags_ms: for each applied change, milliseconds from its creation in the source to its write.
         observed: what the schema catalogue learned.
         failed_from: the lowest sequence number that must be tried again; None where there is none.
@@ -119,13 +121,19 @@ class Replicator:
         records = records_of(event)
         batch = _Batch()
         for record in records:
+            dropped: list[str] = []
             try:
-                change = change_of(record, self._policy, self._origin)
+                change = change_of(record, self._policy, self._origin, dropped.append)
                 self._meet(label_of(change.version))
                 batch.add(change, record)
             except MalformedRecordError as error:
                 foreign = isinstance(error, ForeignRecordError)
+                batch.outcomes["policy_mismatches"] += isinstance(error, PolicyRefusedError)
                 self._put_away(batch, record, str(error), remaining_s, foreign=foreign)
+            else:
+                if dropped:
+                    batch.outcomes["policy_mismatches"] += 1
+                    log.warning("a value was dropped", extra={"reason": dropped[0], "values": len(dropped)})
         results = self._applier.apply(batch.changes(), remaining_s)
         written: list[Change] = []
         lags: list[int] = []

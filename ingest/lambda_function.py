@@ -12,7 +12,8 @@ DYNALAKE_EXTERNAL_ID       that role's ExternalId
 DYNALAKE_QUARANTINE        s3://bucket/prefix or sqs:<queue URL>, in the source account
 DYNALAKE_KEY_ATTRIBUTES    JSON list of the source table's key attributes
 DYNALAKE_KEY_TYPES         their DynamoDB types in the same order, such as SN; optional
-DYNALAKE_POLICY            JSON object, attribute -> action; optional
+DYNALAKE_POLICY            JSON object, path -> rule, see `ingest.policy`; optional
+DYNALAKE_POLICY_MISMATCH   "quarantine" or "drop": what becomes of a value that a path cannot follow; optional
 DYNALAKE_HASH_KEY          the secret of the keyed hash; needed by a policy that hashes
 DYNALAKE_MAX_WCU           cap of write units a second, of this invocation; optional
 DYNALAKE_WRITER            "plain" writes through boto3's client; optional, see `ingest.lakewriter`
@@ -28,7 +29,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import boto3
 from aws_lambda_powertools import Logger
@@ -50,6 +51,9 @@ from ingest.quarantine import Place, Quarantine, S3Place, SqsPlace, bucket_of, i
 from ingest.records import Origin
 from ingest.sessions import assumed_session, client_config
 from lake.contract.versions import table_of_stream
+
+if TYPE_CHECKING:
+    from ingest.policy import Mismatch
 
 CONNECT_TIMEOUT_S: Final = 2.0
 READ_TIMEOUT_S: Final = 3.0
@@ -133,7 +137,9 @@ class LambdaFunction:
             self._metrics.flush_metrics()  # at once: a batch that times out flushes nothing
 
     def _measure(self, report: BatchReport) -> None:
-        for name in ("applied", "stale", "deleted", "quarantined", "throttled", "failed"):
+        for name in (
+            "applied", "stale", "deleted", "quarantined", "policy_mismatches", "throttled", "failed"
+        ):  # fmt: skip
             self._metrics.add_metric(name, MetricUnit.Count, report.outcomes.get(name, 0))
         self._metrics.add_metric("batch_size", MetricUnit.Count, report.records)
         for lag in sampled(report.lags_ms, MAX_LAG_SAMPLES):
@@ -194,6 +200,7 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
             actions_from(json.loads(environment.get("DYNALAKE_POLICY", "{}"))),
             key_attributes=key_attributes,
             hash_key=hash_key,
+            mismatch=cast("Mismatch", environment.get("DYNALAKE_POLICY_MISMATCH", "quarantine")),
         ),
         quarantine=Quarantine(
             _quarantine_place(environment["DYNALAKE_QUARANTINE"], source, config),

@@ -6,7 +6,7 @@ Lambda"): what the worker reads through the API is put into that form first, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -113,15 +113,27 @@ def created_ms(record: Any) -> int | None:
         return None
 
 
-def change_of(record: Any, policy: Policy, origin: Origin) -> Change:
+def change_of(
+    record: Any,
+    policy: Policy,
+    origin: Origin,
+    on_mismatch: Callable[[str], None] = lambda _reason: None,
+) -> Change:
     """The change that a record means, after policy.
+
+    Args:
+        record: the record, in Lambda's form.
+        policy: what the lake may see.
+        origin: what a record of the pipeline must come from.
+        on_mismatch: as for `Policy.apply`, for the image.
 
     Raises:
         ForeignRecordError: the record is of another table.
         MalformedRecordError: the record can never apply; the text says why.
+        PolicyRefusedError: the policy cannot be applied to it, so it must not pass.
     """
     try:
-        return _change_of(record, policy, origin)
+        return _change_of(record, policy, origin, on_mismatch)
     except IngestError:
         raise
     except ContractError as error:
@@ -130,7 +142,7 @@ def change_of(record: Any, policy: Policy, origin: Origin) -> Change:
         raise MalformedRecordError(f"the record lacks its form: {type(error).__name__}") from None
 
 
-def _change_of(record: Any, policy: Policy, origin: Origin) -> Change:
+def _change_of(record: Any, policy: Policy, origin: Origin, on_mismatch: Callable[[str], None]) -> Change:
     body = record["dynamodb"]
     event = record["eventName"]
     arn = record["eventSourceARN"]
@@ -163,7 +175,7 @@ def _change_of(record: Any, policy: Policy, origin: Origin) -> Change:
     refuse_reserved(image or key)
     return Change(
         key=policy.apply(key),
-        image=None if image is None else policy.apply(image),
+        image=None if image is None else policy.apply(image, on_mismatch),
         version=version,
         source_at=source_at,
         deleted_by="user" if image is not None else _deleted_by(record, source_at, origin.replicated_ttl),

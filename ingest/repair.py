@@ -12,16 +12,17 @@ has the row any more: then a tombstone takes its version.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from botocore.exceptions import ClientError
 
 from ingest.apply import Applier, Outcome
 from ingest.capacity import CapacityLimit
-from ingest.errors import IngestError, MalformedRecordError, SourceError
+from ingest.errors import IngestError, MalformedRecordError, PolicyRefusedError, SourceError
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy
 from ingest.quarantine import Quarantine
@@ -56,6 +57,8 @@ class RepairReport:
         absent: rows that neither side has.
         refused: rows that cannot be written; a row with a forged version is among them, unless it is reset.
         same: rows that were right already, and left alone; counted only where that was asked for.
+        policy_mismatches: rows with a value that a path of the policy cannot follow: they are refused, or written
+            without the value.
     """
 
     asked: int = 0
@@ -65,6 +68,7 @@ class RepairReport:
     absent: int = 0
     refused: int = 0
     same: int = 0
+    policy_mismatches: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +108,14 @@ class Mended:
             written), "failed" (it was not written now), "same" (it was right already, and is left alone).
         seen: the row's version before the source was read; None if there was no look, or nothing to do.
         reason: one sentence for "refused" and "failed", without an item's values.
+        mismatch: whether the row has a value that a path of the policy cannot follow.
     """
 
     wanted: Wanted
     outcome: Literal["written", "deleted", "absent", "overtaken", "refused", "failed", "same"]
     seen: Version | None = None
     reason: str = ""
+    mismatch: bool = False
 
 
 class Repair:
@@ -131,6 +137,7 @@ class Repair:
         leave_same: bool = False,
         labels: KnownLabels | None = None,
         reset: Callable[[Mapping[str, Any]], Version | None] | None = None,
+        on_mismatches: Callable[[int], None] = lambda _rows: None,
     ) -> None:
         """Join the parts.
 
@@ -150,7 +157,10 @@ class Repair:
                 are not checked if None.
             reset: for rows whose version is forged, gives the newest version that is known of a source key, None
                 for none; such a row is written with the version that follows. They are refused if None.
+            on_mismatches: called with how many rows of a batch have a value that the policy cannot be applied to.
         """
+        self._on_mismatches = on_mismatches
+        self._looked = _Looked()
         self._source = cast("DynamoDBClient", _Metered(source, limit)) if limit else source
         self._source_table = source_table
         self._lake = cast("DynamoDBClient", _Metered(lake, limit)) if limit else lake
@@ -181,10 +191,11 @@ class Repair:
             SourceError: the source cannot be read.
             LakeUnavailableError: the lake refuses every write.
         """
-        counts = dict.fromkeys(("asked", "written", "deleted", "overtaken", "absent", "refused", "same"), 0)
+        counts = dict.fromkeys((field.name for field in fields(RepairReport)), 0)
         for batch in in_batches(keys):
             for mended in self.settle([Wanted(key) for key in batch]):
                 counts["asked"] += 1
+                counts["policy_mismatches"] += mended.mismatch
                 counts["overtaken" if mended.outcome == "failed" else mended.outcome] += 1
                 if mended.outcome == "refused":
                     on_refused(Refusal(self._shown(mended.wanted.key), mended.reason))
@@ -213,47 +224,52 @@ class Repair:
         """
         answers: list[Mended] = []
         changes: list[Change] = []
-        writing: list[Wanted] = []
-        for wanted, found in zip(
-            batch, (self._pool.map if self._pool else map)(self._look, batch), strict=True
-        ):
-            if isinstance(found, Change):
-                changes.append(found)
-                writing.append(wanted)
+        writing: list[Mended] = []
+        for looked, change in (self._pool.map if self._pool else map)(self._look, batch):
+            if change is not None:
+                changes.append(change)
+                writing.append(looked)
             else:
-                answers.append(found)
+                answers.append(looked)
         results = self._applier.apply(changes)
-        for wanted, result in zip(writing, results, strict=True):
+        for looked, result in zip(writing, results, strict=True):
             seen, reason = result.change.read_over, result.reason
             match result.outcome:
                 case Outcome.APPLIED:
-                    answers.append(
-                        Mended(wanted, "deleted" if result.change.image is None else "written", seen)
-                    )
+                    deleted = result.change.image is None
+                    answers.append(replace(looked, outcome="deleted" if deleted else "written", seen=seen))
                 case Outcome.STALE:
-                    answers.append(Mended(wanted, "overtaken", seen))
+                    answers.append(replace(looked, outcome="overtaken", seen=seen))
                 case Outcome.REFUSED:
-                    answers.append(Mended(wanted, "refused", seen, reason))
+                    answers.append(replace(looked, outcome="refused", seen=seen, reason=reason))
                 case Outcome.FAILED:
-                    answers.append(Mended(wanted, "failed", seen, reason))
+                    answers.append(replace(looked, outcome="failed", seen=seen, reason=reason))
         self._observer.note(result.change for result in results if result.outcome is Outcome.APPLIED)
+        if mismatches := sum(mended.mismatch for mended in answers):
+            self._on_mismatches(mismatches)
         return answers
 
-    def _look(self, wanted: Wanted) -> Change | Mended:
-        """The change that mends a row, or what became of it without one."""
+    def _look(self, wanted: Wanted) -> tuple[Mended, Change | None]:
+        """What became of a row, or, with a change that is to be written, what is known of it before."""
+        dropped = self._looked.dropped = []
         try:
             change = self._read(wanted.key, *([] if wanted.known is None else [wanted.known]))
         except (MalformedRecordError, ContractError) as error:
-            return Mended(wanted, "refused", reason=str(error))
+            refused = isinstance(error, PolicyRefusedError)
+            return Mended(wanted, "refused", reason=str(error), mismatch=refused), None
         if change is None:
-            return Mended(wanted, "absent")
-        if change is SAME:
-            return Mended(wanted, "same")
-        return change
+            return Mended(wanted, "absent"), None
+        looked = Mended(wanted, "same", mismatch=bool(dropped))
+        return (looked, None) if change is SAME else (looked, change)
 
     def _read(self, key: Mapping[str, Any], *known: Version) -> Change | None:
         """The change that mends a row; None where neither side has it. The order of the reads is the point."""
-        lake_key = self._policy.apply(key)
+        try:
+            lake_key = self._policy.apply(key)
+        except PolicyRefusedError:
+            if self._get(self._source, self._source_table, key) is None:
+                return None  # no row of this key can be in the lake, and the source has none either
+            raise
         row = self._get(self._lake, self._applier.table, lake_key)
         forged = self._forged(row)
         seen = version_of(row)
@@ -271,7 +287,7 @@ class Repair:
             change = Change(lake_key, None, read_over(seen, *known), deleted_by="unknown", read_over=seen)
         else:
             refuse_reserved(item)
-            image = self._policy.apply(item)
+            image = self._policy.apply(item, self._looked.dropped.append)
             shown = None if row is None or is_tombstone(row) else source_item(row)
             if self._leave_same and shown == image and not newer_is_known:
                 return SAME
@@ -309,6 +325,13 @@ class Repair:
                 f"the table {table!r} cannot be read ({code})", remedy=aws_error(error).remedy
             ) from error
         return from_boto3(item) if item is not None else None
+
+
+class _Looked(threading.local):
+    """What the policy dropped of the row that this thread looks at."""
+
+    def __init__(self) -> None:
+        self.dropped: list[str] = []
 
 
 class _Metered:

@@ -20,7 +20,8 @@ ExplainedError                     message, remedy, exit_code
 │   │   └── StreamBusyError        the stream cannot be read at the moment; a retry helps
 │   ├── ForeignEventError          an event that does not come from a DynamoDB stream
 │   ├── MalformedRecordError       a record that can never be applied; the message is the quarantine's reason
-│   │   └── ForeignRecordError     a record of another table
+│   │   ├── ForeignRecordError     a record of another table
+│   │   └── PolicyRefusedError     the policy cannot be applied to a row, so the row must not pass
 │   ├── PolicyError                a policy cannot be carried out
 │   ├── QuarantineError            a record could not be stored in the quarantine
 │   ├── DocumentError              a document of a quarantine or failure destination is not for this redrive

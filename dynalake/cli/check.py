@@ -246,7 +246,7 @@ def _say_what_to_do(
     screen: Screen, name: str, report: Path, result: ParityResult, state: State, keys: Keys
 ) -> None:
     """The remedies: repair the lake, make a new snapshot."""
-    where = {each.where for each in result.differences}
+    where = {each.where for each in result.differences if each.reason != "refused"}
     if "lake" in where:
         _say_what_may_come(screen, name, state)
         if result.forged:
@@ -262,7 +262,12 @@ def _say_what_to_do(
         screen.say(f"repair the lake with: dynalake repair {name}{file}{reset}")
     if "copy" in where or result.problems:
         screen.say(f"make the snapshot anew with: dynalake snapshot {name}")
-    if where:
+    if result.refused:
+        screen.say(
+            f"{result.refused:,} rows have a value that the policy cannot be applied to: change the policy or correct "
+            f"the rows in the source (docs/runbooks/policy.md), then run: dynalake redrive {name}"
+        )
+    if where or result.refused:
         screen.say(f"every difference is in {report}")
 
 
@@ -282,6 +287,7 @@ def summary(result: ParityResult) -> dict[str, Any]:
         "lake_rows": result.lake_rows,
         "tombstones": result.tombstones,
         "parity": {"missing": result.missing, "extra": result.extra, "different": result.different},
+        "refused": result.refused,
         "in_flight": result.in_flight,
         "forged": result.forged,
         **(
@@ -395,6 +401,7 @@ def _show(screen: Screen, result: ParityResult) -> None:
         "extra": result.extra,
         "different": result.different,
         **({} if result.copy_rows is None else {"duplicate": result.duplicate}),
+        **({"refused by policy": result.refused} if result.refused else {}),
         "in flight": result.in_flight,
     }
     screen.table(list(columns), [list(columns.values())])
@@ -402,7 +409,8 @@ def _show(screen: Screen, result: ParityResult) -> None:
         also = "" if result.copy_rows is None else ", and the snapshot is the lake as of its moment"
         screen.say(f"source and lake are the same{also}")
         return
-    screen.say(f"{result.ratio:.6%} of the rows do not agree")
+    if result.wrong:
+        screen.say(f"{result.ratio:.6%} of the rows do not agree")
     _show_differences(screen, result)
 
 

@@ -12,6 +12,7 @@ import typer
 
 from dynalake.cli.check import SAMPLE, _compare, _compare_into, _read, _show, forged_keys, summary
 from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, Name, open_set_up
+from dynalake.cli.replicate import tell_mismatches
 from dynalake.errors import UserError
 from dynalake.screen import Screen
 
@@ -145,6 +146,7 @@ def _tell(
             ["refused", "why"],
             [[json.dumps(each.key, ensure_ascii=False), each.reason] for each in refused[:SAMPLE]],
         )
+    tell_mismatches(screen, report.policy_mismatches)
     if unknown:
         screen.say(
             f"{unknown:,} rows have hashed keys, and the file does not hold their keys in the source: rows that are "

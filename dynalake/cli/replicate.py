@@ -79,6 +79,7 @@ def backfill(
         f"{report.quarantined:,} in quarantine; {report.read_units:,.0f} read units"
         + (" (an earlier run was gone on with)" if report.resumed else "")
     )
+    tell_mismatches(screen, report.policy_mismatches)
     tell_gaps(screen, name, pipeline.health())
 
 
@@ -144,6 +145,15 @@ def health_document(health: Health) -> dict[str, Any]:
         "newest_source_at": health.newest_source_at,
         "gaps": [{**dataclasses.asdict(gap), "remedy": gap.remedy} for gap in health.gaps],
     }
+
+
+def tell_mismatches(screen: Screen, rows: int) -> None:
+    """Say how many rows the policy could not be applied to, where there were any."""
+    if rows:
+        screen.say(
+            f"{rows:,} rows have a value that the policy cannot be applied to; it did not reach the lake "
+            "(docs/runbooks/policy.md)"
+        )
 
 
 def tell_gaps(screen: Screen, name: str, health: Health) -> None:

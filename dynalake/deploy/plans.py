@@ -21,6 +21,7 @@ from dynalake.deploy.names import (
     writer_role,
 )
 from dynalake.errors import DeployError
+from ingest.policy import actions_from, hashes
 from ingest.quarantine import bucket_of
 from lake.contract.naming import DEFAULT_PREFIX
 
@@ -162,6 +163,7 @@ class Deployment:
             "KeyTypes": "".join(part.type for part in key),
             "ReplicatedTtl": "-" if replicated_ttl is None else replicated_ttl,
             "Policy": self.policy(),
+            "PolicyMismatch": self.config.policy_mismatch,
             "HashKeySecretArn": self._hash_key_secret(),
             "LakeTableName": self.config.lake_table,
             "CatalogueTableName": self.config.catalogue_table,
@@ -272,9 +274,7 @@ class Deployment:
         Raises:
             DeployError: it is too long for a function.
         """
-        text = json.dumps(
-            self.config.model_dump(mode="json")["policy"], ensure_ascii=False, separators=(",", ":")
-        )
+        text = json.dumps(self.config.policy_document(), ensure_ascii=False, separators=(",", ":"))
         if len(text) > MAX_POLICY:
             raise DeployError(
                 f"the policy has {len(text):,} characters as JSON; a function takes {MAX_POLICY:,}",
@@ -286,7 +286,7 @@ class Deployment:
         kind, _, name = self.config.hash_key.partition(":")
         if kind == "secretsmanager":
             return name
-        if "hash" in self.policy():
+        if hashes(actions_from(self.config.policy_document()).values()):
             raise DeployError(
                 f"the policy hashes, and hash_key is {self.config.hash_key!r}, but a function takes its key from "
                 "Secrets Manager in the source account, so that no template contains it",

@@ -27,6 +27,7 @@ ALARMS: Final = (
     "lake-throttled",
     "failed",
     "quarantine",
+    "policy",
     "given-up",
     "dropped",
     "lag",
@@ -127,6 +128,7 @@ class _Looks:
             "DYNALAKE_LAKE_ROLE_ARN": deployment.writer_role_arn(),
             "DYNALAKE_EXTERNAL_ID": deployment.external_id,
             "DYNALAKE_POLICY": deployment.policy(),
+            "DYNALAKE_POLICY_MISMATCH": self._patient.config.policy_mismatch,
         }
         other = [name for name, value in wanted.items() if variables.get(name) != value]
         if other:

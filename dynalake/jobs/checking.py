@@ -18,6 +18,8 @@ from dynalake.config import ChecksConfig
 from dynalake.errors import AccountError
 from dynalake.jobs.freshness import look_at_stream
 from dynalake.jobs.parity import MAX_SCAN_SEGMENTS, Table, read_keys
+from dynalake.metrics import NAMESPACE
+from expectations.bulk import Policy
 from expectations.errors import CheckError
 from expectations.frames import Lags, drift_frame, freshness_frame, lags_of, parity_frame, rows_frame
 from expectations.freshness import Freshness
@@ -38,7 +40,6 @@ from ingest.checkpoints import Checkpoints
 from ingest.shards import StreamReader
 from lake.contract.catalogue import Observation
 from lake.contract.health import Health
-from lake.contract.rows import Item
 
 if TYPE_CHECKING:
     from types_boto3_cloudwatch import CloudWatchClient
@@ -52,9 +53,6 @@ MINUTE_MS: Final = 60_000
 MOST_MINUTES_AHEAD: Final = 60
 """A minute of the check before that lies further ahead was taken from a wrong clock."""
 
-NAMESPACE: Final = "dynalake"
-"""CloudWatch's; the alarms of the source side's stack watch it."""
-
 
 @dataclass(frozen=True, slots=True)
 class CheckJob:
@@ -67,7 +65,7 @@ class CheckJob:
         lake: the lake table.
         lake_rows: how many rows it has, about.
         stream: the source's stream.
-        policy: what the lake may see.
+        policy: what the lake may see; None where it refuses it.
         checkpoints: the pipeline's entries in the checkpoint table.
         health: what the pipeline knows about itself.
         schema: what the catalogue knows.
@@ -85,7 +83,7 @@ class CheckJob:
     lake: Table
     lake_rows: int
     stream: Callable[[], StreamReader]
-    policy: Callable[[Item], Item]
+    policy: Policy
     checkpoints: Checkpoints
     health: Callable[[], Health]
     schema: Callable[[], Sequence[Observation]]

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from expectations.bulk import Policy
 from expectations.freshness import Freshness
 from expectations.parity import Reader
 from ingest.errors import StreamBusyError, TrimmedError
 from ingest.shards import Shard, StreamReader
 from ingest.wire import from_boto3
-from lake.contract.rows import Item, version_of
+from lake.contract.rows import version_of
 from lake.contract.versions import is_newer, streamed
 
 CALLS: Final = 300
@@ -50,7 +51,7 @@ def look_at_stream(
     positions: Mapping[str, str | None],
     finished: set[str],
     lake: Reader,
-    policy: Callable[[Item], Item],
+    policy: Policy,
     *,
     now_ms: Callable[[], int],
     sleep: Callable[[float], None],
@@ -69,7 +70,7 @@ def look_at_stream(
         positions: shard id -> the last sequence number known to be applied.
         finished: shards known to be applied to their end.
         lake: reads lake rows by key.
-        policy: what the lake may see of a key.
+        policy: what the lake may see of a key or an item; None where it refuses it.
         now_ms: the time of day, epoch milliseconds.
         sleep: waits that many seconds.
         lake_newest_at: epoch milliseconds of the newest change known to be in the lake.
@@ -86,7 +87,7 @@ def look_at_stream(
     if 0 < seen.waiting <= SECOND_LOOK:
         sleep(1.0)
         late = _applied(seen.some, reader.label, lake, policy)
-        still = [record for record, is_applied in zip(seen.some, late, strict=True) if not is_applied]
+        still = [record for record, is_applied in zip(seen.some, late, strict=True) if is_applied is False]
         seen.waiting, seen.since = len(still), min(map(_created, still), default=None)
     return Freshness(
         at=now_ms(),
@@ -104,7 +105,7 @@ def _look_at_shard(
     shard: Shard,
     after: str | None,
     lake: Reader,
-    policy: Callable[[Item], Item],
+    policy: Policy,
     seen: _Seen,
 ) -> None:
     empties = waiting = 0
@@ -123,6 +124,8 @@ def _look_at_shard(
                 records, _applied(records, reader.label, lake, policy), strict=True
             ):
                 seen.newest_at = max(seen.newest_at or 0, _created(record))
+                if is_applied is None:
+                    continue
                 if is_applied:
                     waiting, since, some = 0, None, []
                     continue
@@ -139,16 +142,26 @@ def _look_at_shard(
 
 
 def _applied(
-    records: Sequence[Mapping[str, Any]], label: str, lake: Reader, policy: Callable[[Item], Item]
-) -> list[bool]:
-    """Of each record, whether its lake row is of its version or a newer one."""
-    found: list[bool] = []
+    records: Sequence[Mapping[str, Any]], label: str, lake: Reader, policy: Policy
+) -> list[bool | None]:
+    """Of each record, whether its lake row is of its version or a newer one.
+
+    None for a record that the policy refuses: it goes to quarantine and does not wait.
+    """
+    found: list[bool | None] = []
     for start in range(0, len(records), ROWS_AT_ONCE):
         some = records[start : start + ROWS_AT_ONCE]
-        rows = lake([policy(from_boto3(record["dynamodb"]["Keys"])) for record in some])
-        for record, row in zip(some, rows, strict=True):
+        keys = [policy(from_boto3(record["dynamodb"]["Keys"])) for record in some]
+        rows = iter(lake([key for key in keys if key is not None]))
+        for record, key in zip(some, keys, strict=True):
+            if key is None:
+                found.append(None)
+                continue
             version = streamed(label, record["dynamodb"]["SequenceNumber"])
-            found.append(not is_newer(version, version_of(row)))
+            is_applied = not is_newer(version, version_of(next(rows)))
+            image = record["dynamodb"].get("NewImage")
+            refused = not is_applied and image is not None and policy(from_boto3(image)) is None
+            found.append(None if refused else is_applied)
     return found
 
 

@@ -24,7 +24,7 @@ from botocore.exceptions import ClientError
 
 from dynalake.errors import UserError
 from dynalake.jobs.watching import Watcher, watch_to_end
-from expectations.bulk import Pages
+from expectations.bulk import Pages, Policy
 from expectations.canonical import canonical_text
 from expectations.parity import Copy, Difference, Looks, ParityResult, Reader, Side, compare, compare_keys
 from ingest.capacity import CapacityLimit
@@ -123,7 +123,7 @@ class ParityJob:
         source: the source table.
         lake: the lake table.
         key: the names of the key attributes.
-        policy: what the lake may see; None where every item passes unchanged.
+        policy: what the lake may see, None where it refuses it; None where every item passes unchanged.
         stream: the source's stream.
         limit: caps the read units a second of what is read by key.
         now_ms: the time of day, epoch milliseconds.
@@ -139,7 +139,7 @@ class ParityJob:
     source: Table
     lake: Table
     key: Sequence[str]
-    policy: Callable[[Item], Item] | None
+    policy: Policy | None
     stream: Callable[[], StreamReader]
     limit: CapacityLimit | None
     now_ms: Callable[[], int]
@@ -217,7 +217,7 @@ class ParityJob:
     def _reader(self, table: Table) -> Reader:
         return lambda keys: read_keys(table.dynamodb, table.name, keys, self.sleep, self.limit)
 
-    def _sampled(self, percent: float) -> Iterator[tuple[Item, Item]]:
+    def _sampled(self, percent: float) -> Iterator[tuple[Item | None, Item]]:
         """The keys of some segments of both tables, as (lake key, source key)."""
         segments = min(MAX_SCAN_SEGMENTS, math.ceil(SAMPLED_SEGMENTS * 100 / percent))
         chosen = max(1, round(segments * percent / 100))
@@ -235,10 +235,10 @@ class ParityJob:
         probe: Item = {name: {"S": "probe"} for name in self.key}
         return self.policy is None or self.policy(probe) == probe
 
-    def _both_keys(self, key: Item) -> tuple[Item, Item]:
+    def _both_keys(self, key: Item) -> tuple[Item | None, Item]:
         return (self.policy(key) if self.policy else key), key
 
-    def _changed_since(self, since_ms: int) -> Iterator[tuple[Item, Item]]:
+    def _changed_since(self, since_ms: int) -> Iterator[tuple[Item | None, Item]]:
         """The keys that the source's stream names since a moment; from a file, however many they are."""
         with tempfile.TemporaryFile() as spool:
             keys = _Keys(spool, since_ms)

@@ -14,6 +14,10 @@ from lake.errors import ContractError
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 
+MIN_EXPONENT: Final = -130
+MAX_EXPONENT: Final = 125
+"""Of a number's first digit. Written out, a number of another exponent could fill the memory."""
+
 NumberShape = Literal["int64", "integer", "fraction"]
 """What a number needs: 64 bits, an integer beyond them, or a fraction."""
 
@@ -39,6 +43,8 @@ def canonical_number(text: str) -> str:
         raise ContractError("not a number")
     if value.is_zero():
         return "0"
+    if not MIN_EXPONENT <= value.adjusted() <= MAX_EXPONENT:
+        raise ContractError("not a number that DynamoDB can hold")
     return format(value.normalize(_EXACT), "f")
 
 

@@ -8,6 +8,7 @@ import pytest
 from dynalake.config import load_config, parse_config, pipeline_of
 from dynalake.configfile import add_pipeline
 from dynalake.errors import ConfigError
+from ingest.policy import Rule, Segments, actions_from
 
 SOURCE = {"table": "orders", "account": "111111111111", "region": "us-east-1"}
 LAKE = {"account": "999999999999", "region": "us-east-1"}
@@ -47,6 +48,20 @@ policy = { ssn = "drop", email = "hash" }
     assert pipeline.policy == {"ssn": "drop", "email": "hash"}
 
 
+def test_a_policy_is_written_for_the_function_as_it_was_given() -> None:
+    policy: dict[str, Any] = {
+        "*": "drop",
+        "pk": {"split": "#", "after": {"C": "hash"}, "at": {"-1": "hash"}, "others": "hash"},
+        "a.b": {"action": "hash", "mismatch": "drop"},
+    }
+    pipeline = parse_config(config(policy=policy), "dynalake.toml").pipelines["orders"]
+    assert pipeline.policy_mismatch == "quarantine"
+    assert pipeline.policy_document() == policy
+    rules = actions_from(pipeline.policy_document())
+    assert rules["a.b"] == Rule("hash", "drop")
+    assert rules["pk"].action == Segments("#", after={"C": "hash"}, at={-1: "hash"}, others="hash")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -58,6 +73,12 @@ policy = { ssn = "drop", email = "hash" }
         (config({**SOURCE, "tabel": "x"}), r"source\.tabel is not a key that dynalake knows"),
         (config(max_wcu=0), r"max_wcu must be greater than 0"),
         (config(policy={"ssn": "burn"}), r"policy\.ssn must be one of 'keep', 'drop', 'hash' or 'mask'"),
+        (config(policy={"a": {"action": "hide"}}), r"policy\.a\.action must be one of"),
+        (config(policy={"a": {"action": "drop", "mismatch": "no"}}), r"policy\.a\.mismatch must be one of"),
+        (config(policy={"a": {"split": "#", "others": "drop"}}), r"policy\.a\.others must be one of"),
+        (config(policy={"a.*.b": "drop"}), "'a.*.b' cannot be read at character 4"),
+        (config(policy={"a": "drop", "a.b": "keep"}), "keeps a part of 'a'"),
+        (config(policy_mismatch="ignore"), "policy_mismatch must be one of 'quarantine' or 'drop'"),
         (config(lake={**LAKE, "external_id": "xyz"}), "external_id is given without role_arn"),
         (config(lake={**LAKE, "table": "dynalake.catalogue"}), "one of the lake's own tables"),
         (config({**SOURCE, "table": "o" * 255}), "a DynamoDB table name has 3 to 255"),

@@ -46,7 +46,7 @@ class Table:
         return self.items.get(key["pk"]["S"])
 
 
-def compared(source: Table, lake: Table, policy: Callable[[Item], Item] | None = None) -> ParityResult:
+def compared(source: Table, lake: Table, policy: Callable[[Item], Item | None] | None = None) -> ParityResult:
     return compare(source.side(), lake.side(), ["pk"], policy, sleep=lambda _s: None, looks=Looks(3))
 
 
@@ -120,6 +120,51 @@ def test_a_hashed_key_keeps_the_source_key_for_the_repair() -> None:
     source, lake = Table(item(1), item(2)), Table({**row(1), "pk": {"S": "h1"}})
     (difference,) = compared(source, lake, hashed).differences
     assert difference == Difference("missing", {"pk": {"S": "h2"}}, {"pk": {"S": "2"}})
+
+
+def test_a_row_that_the_policy_refuses_is_reported_and_is_no_difference() -> None:
+    def strict(seen: Item) -> Item | None:
+        return None if seen["pk"]["S"] == "9" or "odd" in seen else seen
+
+    odd = {"odd": {"S": "x"}}
+    source = Table(item(1), item(2, **odd), item(3, **odd), item(9))
+    lake = Table(row(1), row(2), row(4))
+    for workspace_rows in (1, 4_000_000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("expectations.parity.PASS_ROWS", workspace_rows)
+            result = compare(
+                source.side(), lake.side(), ["pk"], strict, sleep=lambda _s: None, looks=Looks(2)
+            )
+        assert (result.refused, result.missing, result.extra, result.different) == (3, 0, 1, 0)
+        assert (result.source_rows, result.in_flight, result.wrong, result.exact) == (4, 0, 1, False)
+        assert {
+            (each.reason, json.dumps(each.key), json.dumps(each.source_key)) for each in result.differences
+        } == {
+            ("refused", '{"pk": {"S": "2"}}', '{"pk": {"S": "2"}}'),
+            ("refused", '{"pk": {"S": "3"}}', '{"pk": {"S": "3"}}'),
+            ("refused", "{}", '{"pk": {"S": "9"}}'),
+            ("extra", '{"pk": {"S": "4"}}', '{"pk": {"S": "4"}}'),
+        }
+
+
+def test_a_refused_row_that_is_corrected_meanwhile_is_in_flight() -> None:
+    source, lake = Table(item(1, odd={"S": "x"})), Table()
+
+    def corrected(_key: str) -> None:
+        source.items["1"] = item(1)
+        lake.items["1"] = row(1)
+
+    side = source.side()
+    source.before_get = corrected
+    result = compare(
+        side,
+        lake.side(),
+        ["pk"],
+        lambda seen: None if "odd" in seen else seen,
+        sleep=lambda _s: None,
+        looks=Looks(3),
+    )
+    assert (result.refused, result.in_flight, result.exact) == (0, 1, True)
 
 
 def test_two_source_items_that_become_one_row_are_an_error() -> None:

@@ -32,6 +32,7 @@ from ingest.lambda_function import (
 )
 from ingest.mapping import Effect, MappingFault
 from ingest.measures import STOPPED_MS, behind_ms, heartbeat_values
+from ingest.policy import Policy
 from ingest.quarantine import S3Place, SqsPlace
 from ingest.sessions import client_config
 from tests.ingest.building import ARN, LAKE, NOW_MS, ORIGIN, LakeSide, event_of, item, record
@@ -151,6 +152,22 @@ def test_what_a_heartbeat_publishes_of_the_mapping(
 ) -> None:
     faults = [MappingFault(effect, "m", "r") for effect in effects]
     assert heartbeat_values(faults) == {"Heartbeat": heartbeat, "behind": behind}
+
+
+@pytest.mark.parametrize("mode", ["quarantine", "drop"])
+def test_rows_that_the_policy_cannot_be_applied_to_are_counted(
+    mode: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    side = LakeSide(Policy({"address.street": "drop"}, mismatch=mode))
+    wrong = item("b", 2, address={"S": "canary"})
+    right = item("c", 3, address={"M": {"street": {"S": "canary"}}})
+    called(side, record(1, "a"), record(2, "b", NewImage=wrong), record(3, "c", NewImage=right))
+    printed = capsys.readouterr().out
+    said = metrics(printed)
+    assert said["policy_mismatches"] == [1]
+    assert said["quarantined"] == [int(mode == "quarantine")]
+    assert said["applied"] == [2 if mode == "quarantine" else 3]
+    assert "canary" not in printed
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 98, 99, 100, 101, 1000])

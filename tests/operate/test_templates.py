@@ -109,7 +109,7 @@ def test_the_function_s_environment_is_that_which_it_reads() -> None:
 
 def test_every_alarm_tells_somebody_and_has_a_runbook() -> None:
     made = alarms()
-    assert len(made) == 14
+    assert len(made) == 15
     for name, alarm in made.items():
         assert alarm["AlarmActions"], name
         runbook = alarm["AlarmDescription"].partition("Runbook: ")[2]

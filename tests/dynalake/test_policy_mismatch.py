@@ -117,7 +117,9 @@ def test_rows_that_the_policy_refuses_are_quarantined_and_reported_by_every_comm
     assert counted(pipeline) == len(rows[::2]) + len(rows)
 
     run("parity", "orders")
-    assert CANARY not in Path("orders.parity.jsonl").read_text(), "a key that the policy refuses is no key to show"
+    assert CANARY not in Path("orders.parity.jsonl").read_text(), (
+        "a key that the policy refuses is no key to show"
+    )
     code, answer = run("parity", "orders", "--source-keys")
     assert code == 1
     assert answer["parity"] == {"missing": 0, "extra": 0, "different": 0}

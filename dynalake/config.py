@@ -209,6 +209,10 @@ class DeployConfig(_Strict):
         code_bucket: a bucket of the source account for the function's code; one is made if not given.
         source: parameters of the source side's template, `ingest/templates/source.yaml`.
         lake: parameters of the lake side's template, `ingest/templates/lake.yaml`.
+        shared: parameters of the shared tables' template, `ingest/templates/lake-shared.yaml`; what is not given stays
+            as it is, since other pipelines share these tables.
+        tags: tags of the stacks, which CloudFormation passes on to what they make.
+        service_roles: the role in which CloudFormation works, for each side; the caller's own rights if not given.
         heartbeat: whether the function is invoked every five minutes to report on its stream and its mapping.
         checks: how `dynalake check` is scheduled.
     """
@@ -218,6 +222,9 @@ class DeployConfig(_Strict):
     code_bucket: str | None = None
     source: dict[str, str | int | float] = Field(default_factory=dict)
     lake: dict[str, str | int | float] = Field(default_factory=dict)
+    shared: dict[str, str | int | float] = Field(default_factory=dict)
+    tags: dict[str, str] = Field(default_factory=dict)
+    service_roles: dict[Literal["source", "lake"], RoleArn] = Field(default_factory=dict)
     heartbeat: bool = True
     checks: ScheduledChecksConfig = Field(default_factory=ScheduledChecksConfig)
 

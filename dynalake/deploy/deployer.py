@@ -13,7 +13,7 @@ from dynalake.deploy.code import key_of, upload
 from dynalake.deploy.names import checks_stack_name, code_bucket, stack_name
 from dynalake.deploy.plans import Deployment, Plan, Side, bucket_is_missing, table_is_missing
 from dynalake.deploy.preflight import Finding, look_at_lake, look_at_source, look_for_another_table
-from dynalake.deploy.stacks import Stacks
+from dynalake.deploy.stacks import Stacks, stacks_of
 from dynalake.errors import DeployError
 from dynalake.pipeline import Pipeline
 from ingest.checkpoints import Checkpoints, StreamCheckpoint
@@ -60,7 +60,7 @@ class Deployer:
 
     def stacks(self, side: Side) -> Stacks:
         """The stacks of a side's account."""
-        return Stacks(self._account(side).cloudformation())
+        return stacks_of(side, self.deployment.config, self._account(side))
 
     def findings(self, side: Side) -> Iterator[Finding]:
         """What is in the way on a side.

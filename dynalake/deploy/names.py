@@ -60,9 +60,9 @@ def writer_role(pipeline: str) -> str:
     return f"dynalake-{pipeline}-writer"
 
 
-def role_arn(account: str, role: str, region: str) -> str:
-    """A role's ARN, in the partition of a region."""
-    return f"arn:{partition_of(region)}:iam::{account}:role/{role}"
+def role_arn(account: str, role: str, region: str, path: str = "/") -> str:
+    """A role's ARN, in the partition of a region; its path begins and ends with a slash."""
+    return f"arn:{partition_of(region)}:iam::{account}:role{path}{role}"
 
 
 def partition_of(region: str) -> str:

@@ -51,6 +51,7 @@ class Plan:
         parameters: its parameters.
         what: what it is, for people.
         keeps: logical ids whose replacement would begin with an empty table or bucket.
+        keeps_parameters: whether parameters that are not given keep the value that the stack has.
     """
 
     stack: str
@@ -58,6 +59,7 @@ class Plan:
     parameters: Mapping[str, str]
     what: str
     keeps: frozenset[str] = field(default_factory=frozenset)
+    keeps_parameters: bool = False
 
 
 class Deployment:
@@ -84,21 +86,27 @@ class Deployment:
     def function_role_arn(self) -> str:
         """The ARN of the function's role, whether it exists or not."""
         source = self.config.source
-        return role_arn(source.account, function_role(self.pipeline), source.region)
+        return role_arn(source.account, function_role(self.pipeline), source.region, self._path("source"))
 
     def writer_role_arn(self) -> str:
         """The ARN of the role that the function assumes, whether it exists or not."""
         lake = self.config.lake
-        return role_arn(lake.account, writer_role(self.pipeline), lake.region)
+        return role_arn(lake.account, writer_role(self.pipeline), lake.region, self._path("lake"))
+
+    def _path(self, side: Side) -> str:
+        """The path of a side's roles."""
+        deploy = self.config.deploy
+        return str((deploy.source if side == "source" else deploy.lake).get("RolePath", "/"))
 
     def shared(self) -> Plan:
         """The stack of the tables that all pipelines of a lake share."""
         return Plan(
             shared_stack_name(self.config.lake.prefix, DEFAULT_PREFIX),
             template("lake-shared.yaml"),
-            {"Prefix": self.config.lake.prefix},
+            _with({"Prefix": self.config.lake.prefix}, self.config.deploy.shared, "deploy.shared"),
             "schema catalogue and checkpoints, shared by all pipelines of this lake",
             frozenset({"Catalogue", "Checkpoints"}),
+            keeps_parameters=True,
         )
 
     def lake(self, key: TableKey, *, makes_table: bool) -> Plan:
@@ -243,6 +251,12 @@ class Deployment:
                 "SecurityGroups": ",".join(checks.security_groups),
                 "AssignPublicIp": "ENABLED" if checks.public_ip else "DISABLED",
             }
+        given_to_roles = (
+            self.config.deploy.source if self.checks_side == "source" else self.config.deploy.lake
+        )
+        for name in ("RolePath", "PermissionsBoundary"):
+            if name in given_to_roles:
+                parameters[name] = str(given_to_roles[name])
         return Plan(
             checks_stack_name(self.pipeline),
             template("checks-task.yaml" if checks.runs_task else "checks-function.yaml"),

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from dynalake.aws import Account
 from dynalake.config import PipelineConfig
 from dynalake.deploy.names import checks_stack_name, quarantine_bucket, stack_name
-from dynalake.deploy.stacks import OnEvent, Stacks
+from dynalake.deploy.stacks import OnEvent, Stacks, stacks_of
 from dynalake.errors import DeployError
 from ingest.health import HealthStore
 from ingest.quarantine import bucket_of
@@ -49,7 +49,7 @@ def remove_source(
     Raises:
         DeployError: the stack could not be deleted.
     """
-    stacks, stack = Stacks(source.cloudformation()), stack_name(name, "source")
+    stacks, stack = stacks_of("source", config, source), stack_name(name, "source")
     bucket = bucket_of(config.quarantine)[0] if config.quarantine.startswith("s3://") else ""
     ours = stacks.has(stack, "Quarantine") or bucket == quarantine_bucket(
         name, config.source.account, config.source.region
@@ -86,7 +86,7 @@ def remove_lake(
     Raises:
         DeployError: the stack, or the table, could not be deleted.
     """
-    stacks, stack = Stacks(lake.cloudformation()), stack_name(name, "lake")
+    stacks, stack = stacks_of("lake", config, lake), stack_name(name, "lake")
     steps = _remove_checks(name, stacks, on_event)
     removed = stacks.delete(stack, on_event)
     steps.append(Step(f"stack {stack}", "taken away" if removed else "was not there"))

@@ -9,15 +9,18 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from botocore.exceptions import ClientError
 
+from dynalake.aws import Account
+from dynalake.config import PipelineConfig
 from dynalake.deploy.plans import Plan
 from dynalake.errors import DeployError
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient
+    from types_boto3_cloudformation.type_defs import ParameterTypeDef
 
 POLL_S: Final = 2.0
 """The longest pause between two looks at a stack; the first are shorter."""
@@ -99,11 +102,23 @@ class Stacks:
         self,
         cloudformation: CloudFormationClient,
         *,
+        role_arn: str | None = None,
+        tags: Mapping[str, str] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Work with this client."""
+        """Work with this client.
+
+        Args:
+            cloudformation: the account's client.
+            role_arn: the role in which CloudFormation works; the caller's own rights if None.
+            tags: tags of the stacks beside dynalake's own.
+            sleep: waits that many seconds.
+            monotonic: a monotonic clock, seconds.
+        """
         self._cloudformation = cloudformation
+        self._role: dict[str, Any] = {"RoleARN": role_arn} if role_arn else {}
+        self._tags = {"application": "dynalake", **(tags or {})}
         self._sleep = sleep
         self._monotonic = monotonic
 
@@ -143,8 +158,15 @@ class Stacks:
         Raises:
             DeployError: CloudFormation refuses it, or the stack is not in a state to be changed.
         """
-        self._check_parameters(plan)
+        known = self._check_parameters(plan)
         is_new = self._prepare(plan.stack)
+        kept = sorted((self._has_parameters(plan.stack) & known) - plan.parameters.keys())
+        if is_new or not plan.keeps_parameters:
+            kept = []
+        parameters: list[ParameterTypeDef] = [
+            {"ParameterKey": key, "ParameterValue": value} for key, value in plan.parameters.items()
+        ]
+        parameters += [{"ParameterKey": key, "UsePreviousValue": True} for key in kept]
         name = f"dynalake-{time.time_ns():x}"
         try:
             made = self._cloudformation.create_change_set(
@@ -152,11 +174,10 @@ class Stacks:
                 ChangeSetName=name,
                 ChangeSetType="CREATE" if is_new else "UPDATE",
                 TemplateBody=plan.template,
-                Parameters=[
-                    {"ParameterKey": key, "ParameterValue": value} for key, value in plan.parameters.items()
-                ],
+                Parameters=parameters,
                 Capabilities=["CAPABILITY_NAMED_IAM"],
-                Tags=[{"Key": "application", "Value": "dynalake"}],
+                Tags=[{"Key": key, "Value": value} for key, value in self._tags.items()],
+                **self._role,
             )
         except ClientError as error:
             raise _refused(plan.stack, error) from error
@@ -222,7 +243,7 @@ class Stacks:
             return False
         stack_id = stack["StackId"]
         seen = {event_id for event_id, _ in self._events(stack_id)}
-        self._cloudformation.delete_stack(StackName=stack_id)
+        self._cloudformation.delete_stack(StackName=stack_id, **self._role)
         status, events = self._follow(stack_id, seen, on_event)
         if status != "DELETE_COMPLETE":
             raise DeployError(f"the stack {name} could not be deleted: {first_cause(events)}")
@@ -230,7 +251,12 @@ class Stacks:
 
     # How CloudFormation is asked
 
-    def _check_parameters(self, plan: Plan) -> None:
+    def _check_parameters(self, plan: Plan) -> set[str]:
+        """The template's parameters.
+
+        Raises:
+            DeployError: the plan has another, or CloudFormation refuses the template.
+        """
         try:
             known = self._cloudformation.validate_template(TemplateBody=plan.template)["Parameters"]
         except ClientError as error:
@@ -242,6 +268,11 @@ class Stacks:
                 f"{unknown[0]!r} is not a parameter of the stack {plan.stack}",
                 remedy=f"use one of {', '.join(sorted(names))}",
             )
+        return names
+
+    def _has_parameters(self, name: str) -> set[str]:
+        """The parameters that a stack was given."""
+        return {each["ParameterKey"] for each in (self.find(name) or {}).get("Parameters", ())}
 
     def _prepare(self, name: str) -> bool:
         """Whether the stack is new; what a failed beginning left is taken away first."""
@@ -341,6 +372,13 @@ class Stacks:
                         event.get("ResourceStatusReason", ""),
                     ),
                 )
+
+
+def stacks_of(side: Literal["source", "lake"], config: PipelineConfig, account: Account) -> Stacks:
+    """The stacks of a side's account, with the tags and the service role of the configuration."""
+    return Stacks(
+        account.cloudformation(), role_arn=config.deploy.service_roles.get(side), tags=config.deploy.tags
+    )
 
 
 def first_cause(events: Collection[Event]) -> str:

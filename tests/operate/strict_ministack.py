@@ -1,8 +1,10 @@
-"""ministack with three condition keys and one kind of resource as AWS documents them, run in ministack's environment.
+"""ministack with four condition keys and one kind of resource as AWS documents them, run in ministack's environment.
 
 - `dynamodb:LeadingKeys`: the partition key values that a request names (DynamoDB developer guide, "Using IAM
   policy conditions for fine-grained access control"). ministack knows the key not at all, so that a condition on
   it would let everything pass.
+- `dynamodb:ReturnValues`: what a request asks to be returned (the same page); there is no key for what a failed
+  condition returns. ministack knows neither.
 - `aws:PrincipalArn`: of a role's session the role's ARN (IAM user guide, "AWS global condition context keys").
   ministack gives the session's.
 - `aws:SecureTransport`: true. ministack is reached by plain HTTP, which the quarantine's bucket refuses, where
@@ -39,10 +41,25 @@ def leading_keys(body: bytes, tables: Any) -> list[str]:
     return [str(next(iter(values[value].values()))) for left, value in found if names.get(left, left) == name]
 
 
-def role_of_session(arn: str) -> str:
-    """The ARN of the role of which this is a session; any other ARN as it is."""
+def return_values(body: bytes) -> str:
+    """What a request asks to be returned; empty if nothing."""
+    try:
+        request = json.loads(body)
+    except ValueError:
+        return ""
+    return str(request.get("ReturnValues", "")) if isinstance(request, dict) else ""
+
+
+def role_of_session(arn: str, roles: Any) -> str:
+    """The ARN of the role of which this is a session, with its path; any other ARN as it is."""
     session = re.fullmatch(r"arn:(aws[a-z-]*):sts::(\d{12}):assumed-role/([^/]+)/.+", arn)
-    return f"arn:{session[1]}:iam::{session[2]}:role/{session[3]}" if session else arn
+    if session is None:
+        return arn
+    ending = f":iam::{session[2]}:role/"
+    for role in roles._data.values():
+        if role["RoleName"] == session[3] and ending in role["Arn"]:
+            return str(role["Arn"])
+    return f"arn:{session[1]}{ending}{session[3]}"
 
 
 def stream_of(body: bytes, decode: Any) -> str:
@@ -60,7 +77,7 @@ def stream_of(body: bytes, decode: Any) -> str:
 def be_strict() -> None:
     """Let ministack evaluate these."""
     from ministack.core import iam_actions, iam_evaluator  # type: ignore[import-not-found]
-    from ministack.services import dynamodb, dynamodb_streams  # type: ignore[import-not-found]
+    from ministack.services import dynamodb, dynamodb_streams, iam  # type: ignore[import-not-found]
 
     resource_of = iam_actions.extract_resource_arn
     context_of, resolve = iam_actions.dynamodb_service_context, iam_evaluator._resolve_condition_key
@@ -70,11 +87,13 @@ def be_strict() -> None:
         keys = leading_keys(body, dynamodb._tables)
         if keys:
             context["dynamodb:LeadingKeys"] = keys
+        if return_values(body):
+            context["dynamodb:ReturnValues"] = return_values(body)
         return {name.lower(): value for name, value in context.items()} | context
 
     def resolve_as_documented(key: str, context: Any) -> Any:
         if key.lower() == "aws:principalarn":
-            return role_of_session(context.principal_arn)
+            return role_of_session(context.principal_arn, iam._roles)
         return "true" if key.lower() == "aws:securetransport" else resolve(key, context)
 
     def resource_with_streams(

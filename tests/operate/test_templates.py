@@ -81,6 +81,28 @@ def test_the_lake_table_is_the_contract_s() -> None:
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
 
 
+def test_the_tables_on_demand_have_a_ceiling() -> None:
+    """Leaked credentials of the writer cannot run up any bill. No emulator passes it on from a template."""
+    for name in ("lake.yaml", "lake-shared.yaml"):
+        template = loads((FOLDER / name).read_text(encoding="utf-8"))
+        assert 1 <= template["Parameters"]["MaxWriteUnits"]["Default"] <= 10_000
+        for table in template["Resources"].values():
+            if table["Type"] == "AWS::DynamoDB::Table":
+                ceiling = table["Properties"]["OnDemandThroughput"]
+                ceiling = ceiling["Fn::If"][2] if "Fn::If" in ceiling else ceiling
+                assert ceiling["MaxWriteRequestUnits"] == {"Ref": "MaxWriteUnits"}
+                assert ceiling["MaxReadRequestUnits"] == {"Ref": "MaxReadUnits"}
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_every_role_takes_a_path_and_a_boundary(path: Path) -> None:
+    for name, resource in resources(path.name).items():
+        if resource["Type"] == "AWS::IAM::Role":
+            assert resource["Properties"]["Path"] == {"Ref": "RolePath"}, name
+            boundary = resource["Properties"]["PermissionsBoundary"]["Fn::If"]
+            assert boundary[:2] == ["HasBoundary", {"Ref": "PermissionsBoundary"}], name
+
+
 def test_names_are_those_which_the_commands_look_for() -> None:
     source, lake = resources("source.yaml"), resources("lake.yaml")
 

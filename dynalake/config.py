@@ -286,6 +286,8 @@ class PipelineConfig(_Strict):
         lake: the lake side.
         max_wcu: write units a second that the lake table may be asked for; no cap if None.
         max_rcu: read units a second that a backfill, parity or snapshot may take from a table; likewise.
+        leave_out_expired: whether rows whose time-to-live has passed, and which DynamoDB has not deleted yet, are left
+            out of backfills, comparisons and snapshots.
         policy: path -> keep, drop, hash or mask, or what becomes of a text's segments.
         policy_mismatch: what becomes of a value that a path cannot follow: its row is quarantined, or it is dropped.
         hash_key: where the secret of the keyed hash is: `env:NAME` or `secretsmanager:ARN`.
@@ -300,6 +302,7 @@ class PipelineConfig(_Strict):
     lake: LakeConfig
     max_wcu: float | None = Field(default=None, gt=0)
     max_rcu: float | None = Field(default=None, gt=0)
+    leave_out_expired: bool = False
     policy: dict[str, ActionConfig] = Field(default_factory=dict)
     policy_mismatch: Literal["quarantine", "drop"] = "quarantine"
     hash_key: Annotated[str, StringConstraints(pattern=r"^(env|secretsmanager):\S+$")] = (

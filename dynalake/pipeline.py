@@ -45,6 +45,7 @@ from ingest.walk import Pacing
 from ingest.worker import Worker, WorkerReport
 from lake.catalogue import schema_history
 from lake.contract.catalogue import Observation
+from lake.contract.expiry import Expiry
 from lake.contract.facts import Facts
 from lake.contract.health import Health
 from lake.contract.positions import StreamPositions
@@ -118,6 +119,8 @@ class Pipeline:
         """
         self.name = name
         self.config = config
+        self.leave_out_expired = config.leave_out_expired
+        """Whether expired rows are left out of backfills, comparisons and snapshots."""
         self._source = source
         self._lake = lake
         self._environment = environment
@@ -274,6 +277,19 @@ class Pipeline:
         """The labels of the streams that the pipeline has read, the source's present one included."""
         label = label_of_stream(self.source_table.stream_arn)
         return self.checkpoints().known_labels(self._clocks.now_ms(), label)
+
+    def expiry(self, *, in_lake: bool = False) -> Expiry | None:
+        """Which rows are left out, because they have expired as of now; None where none are.
+
+        Args:
+            in_lake: whether the rows are judged as the lake has them, by someone who may read nothing else.
+
+        Raises:
+            UserError: the source table has no time-to-live, or the policy hides it from the lake.
+        """
+        from dynalake.jobs.expiring import expiry_of
+
+        return expiry_of(self, in_lake=in_lake) if self.leave_out_expired else None
 
     def limit(self, units: float | None) -> CapacityLimit | None:
         """A cap of so many capacity units a second; None for none."""
@@ -434,6 +450,7 @@ class Pipeline:
             source=source,
             as_of_ms=as_of_ms,
             on_mismatches=self._count_mismatches,
+            expiry=self.expiry(),
         )
 
     def _count_mismatches(self, rows: int) -> None:
@@ -541,6 +558,7 @@ class Pipeline:
                 self._lake.streams(), lake_stream(self._lake.dynamodb(), self.config.lake_table)
             ),
             self.known_labels(),
+            self.expiry(),
         ).run(
             scope or Scope(),
             looks=Looks(
@@ -660,6 +678,7 @@ class Pipeline:
             made_by=made_by,
             started_at=started_at,
             positions=positions,
+            expiry=self.expiry(in_lake=True),
         )
 
     def health(self) -> Health:

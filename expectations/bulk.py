@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from msgspec import UNSET, UnsetType
 
 from expectations.errors import ParityError
+from lake.contract.expiry import Expiry
 from lake.contract.numbers import canonical_number
 from lake.contract.rows import DELETED, METADATA, SOURCE_AT, VERSION, WRITTEN_AT
 from lake.errors import ContractError
@@ -79,6 +80,7 @@ class Batch:
         forged: the keys of the rows, tombstones included, whose version dynalake did not write.
         refused: the rows that the policy refuses, as (the lake's key, the source's key), canonical JSON text; the
             lake's key is None where the policy refuses the key itself.
+        left_out: rows left out because they have expired.
     """
 
     keys: pa.StringArray
@@ -88,6 +90,7 @@ class Batch:
     states: pa.StringArray | None = None
     forged: list[str] = field(default_factory=list)
     refused: list[tuple[str | None, str]] = field(default_factory=list)
+    left_out: int = 0
 
 
 @dataclass(slots=True)
@@ -116,6 +119,7 @@ def digest_batches(
     wrapper: str | None = None,
     states: bool = False,
     forged: Callable[[Mapping[str, Any] | None], str | None] | None = None,
+    expiry: Expiry | None = None,
 ) -> Iterator[Batch]:
     """The rows of one side, in batches that are ready to be digested and stored.
 
@@ -128,11 +132,12 @@ def digest_batches(
         wrapper: where a line is not the item but `{"Item": item}`: that name.
         states: whether the rows' versions and times are wanted too; only with `metadata`.
         forged: says why a row's version attribute is forged; None where it is not. Only with `metadata`.
+        expiry: which items are left out because they have expired; none if None.
 
     Raises:
         ParityError: a line is no item in DynamoDB JSON, or an item lacks its key.
     """
-    rows = _Rows(tuple(key), policy, metadata, wrapper, states, forged)
+    rows = _Rows(tuple(key), policy, metadata, wrapper, states, forged, expiry)
     number = 1
     for lines in _rebatched(pages):
         yield _batch(lines, rows, number, side)
@@ -145,11 +150,13 @@ def _batch(lines: Sequence[bytes], rows: _Rows, first: int, side: str) -> Batch:
     live: list[int] = []
     forged: list[str] = []
     rows.refused = []
+    left_out = 0
     try:
         for at, line in enumerate(lines):
             item = rows.item(line)
             if rows.is_forged():
                 forged.append(rows.key_text(line))
+            left_out += rows.expired
             if item is not None:
                 if states is not None:
                     states.add(rows.state())
@@ -176,10 +183,11 @@ def _batch(lines: Sequence[bytes], rows: _Rows, first: int, side: str) -> Batch:
         keys.array(),
         text,
         source_keys if rows.policy is not None else None,
-        len(lines) - len(live) - len(rows.refused),
+        len(lines) - len(live) - len(rows.refused) - left_out,
         states.array() if states is not None else None,
         forged,
         rows.refused,
+        left_out,
     )
 
 
@@ -194,12 +202,16 @@ class _Rows:
         wrapper: str | None,
         states: bool,
         forged: Callable[[Mapping[str, Any] | None], str | None] | None,
+        expiry: Expiry | None,
     ) -> None:
         self.policy = policy
         self.refused: list[tuple[str | None, str]] = []
         self.states = states
         self._forged = forged
         self._told: dict[str, Value] = {}
+        self._expiry = expiry
+        self.expired = False
+        """Whether the row that `item` saw last has expired, and is therefore left out."""
         self._key = key
         self._metadata = metadata
         self._wrapper = wrapper
@@ -207,9 +219,16 @@ class _Rows:
         self._plain = msgspec.json.Decoder(dict[str, dict[str, dict[str, Any]]]) if wrapper else _PLAIN
 
     def item(self, line: bytes) -> dict[str, Value] | None:
-        """What the lake may see of an item, or has of it; None for a tombstone, and for a row that is `refused`."""
+        """What the lake may see of an item, or has of it.
+
+        None for a tombstone, for a row that is `refused`, and for one that has expired.
+        """
+        self.expired = False
         if self.policy is not None:
             whole = self._unwrapped(self._plain, line)
+            if self._expiry is not None and self._expiry.has_passed(whole):
+                self.expired = True
+                return None
             seen = self.policy(whole)
             if seen is not None:
                 return msgspec.convert(seen, dict[str, Value])
@@ -222,7 +241,10 @@ class _Rows:
             self._told = {name: item.pop(name) for name in METADATA if name in item}
             if DELETED in self._told:
                 return None
-        return item
+        if self._expiry is not None:
+            time = item.get(self._expiry.attribute)
+            self.expired = time is not None and time.N is not UNSET and self._expiry.is_past(time.N)
+        return None if self.expired else item
 
     def state(self) -> dict[str, Value]:
         """The version and the times of the row that `item` gave last."""

@@ -21,6 +21,7 @@ import duckdb
 from expectations.bulk import Item, Pages
 from expectations.canonical import canonical_text, differing_attributes
 from expectations.recheck import AT_ONCE, Difference, Reader
+from lake.contract.expiry import Expiry
 from lake.contract.rows import SOURCE_AT, VERSION, WRITTEN_AT, is_tombstone, source_item
 
 STATE: Final = (VERSION, WRITTEN_AT, SOURCE_AT)
@@ -69,6 +70,7 @@ def judge_candidates(
     copy: Copy,
     key_is_plain: Callable[[Item], bool],
     judged: Judged,
+    expiry: Expiry | None = None,
     on_progress: Callable[[int], None] = lambda _rows: None,
 ) -> Iterator[Difference]:
     """Judge the rows of the table `copy_candidates (key, source_key)`.
@@ -79,6 +81,7 @@ def judge_candidates(
         copy: the copy.
         key_is_plain: whether a key of the lake is the source's too.
         judged: counts the rows that the lake has changed since.
+        expiry: which rows are left out because they have expired; none if None.
         on_progress: called with the rows judged so far.
 
     Yields:
@@ -95,7 +98,7 @@ def judge_candidates(
         ):
             source_key = json.loads(source_text) if source_text else (key if key_is_plain(key) else None)
             difference = _difference(key, source_key, live, shown)
-            if difference is None:
+            if difference is None or _is_left_out(live, shown, expiry):
                 continue
             if difference.reason == "duplicate" or live is None or _is_state_of(shown, live):
                 yield difference
@@ -130,6 +133,14 @@ def _difference(
     attributes = differing_attributes(source_item(row), source_item(live))
     attributes += [name for name in STATE if _number_or_text(row, name) != _number_or_text(live, name)]
     return Difference("different", key, source_key, tuple(attributes), where="copy") if attributes else None
+
+
+def _is_left_out(live: Item | None, shown: Sequence[Item], expiry: Expiry | None) -> bool:
+    """Whether every row that there is, in the lake and in the copy, has expired."""
+    if expiry is None or len(shown) > 1:
+        return False
+    there = [*shown, *([] if live is None or is_tombstone(live) else [live])]
+    return all(map(expiry.has_passed, there))
 
 
 def _is_state_of(shown: Sequence[Item], live: Item) -> bool:

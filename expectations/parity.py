@@ -31,6 +31,7 @@ from expectations.canonical import canonical_text
 from expectations.copies import Copy, Judged, judge_candidates
 from expectations.errors import ParityError
 from expectations.recheck import Difference, Forgery, Looks, Reader, Tally, look_again
+from lake.contract.expiry import Expiry, LeftOut
 from lake.show import html_note, html_table
 
 __all__ = ["Copy", "Difference", "Looks", "ParityResult", "Reader", "Side", "compare", "compare_keys"]
@@ -82,6 +83,8 @@ class ParityResult:
         forged: of the rows that count, those whose version dynalake did not write.
         refused: rows of the source that the policy refuses, so the lake cannot have them as they are. They are
             reported, and count neither as missing nor as different.
+        left_out: the rows of the source, and of the lake, that were left out because they have expired; None where
+            they are not left out. They are not among the rows read.
     """
 
     source_rows: int
@@ -97,6 +100,7 @@ class ParityResult:
     problems: tuple[str, ...] = ()
     forged: int = 0
     refused: int = 0
+    left_out: tuple[LeftOut, LeftOut] | None = None
 
     @property
     def wrong(self) -> int:
@@ -147,6 +151,7 @@ def compare(
     workspace: Path | None = None,
     looks: Looks | None = None,
     forged: Forgery | None = None,
+    expiry: Expiry | None = None,
     on_progress: Callable[[str, int], None] = lambda _side, _rows: None,
     on_difference: Callable[[Difference], None] = lambda _: None,
 ) -> ParityResult:
@@ -164,6 +169,7 @@ def compare(
         workspace: a folder for what does not fit in memory; the system's own choice if None.
         looks: how often and how long a row that differs is looked at again.
         forged: tells versions that dynalake did not write; they are not looked for if None.
+        expiry: which rows are left out because they have expired; none if None.
         on_progress: called with "source", "lake", "copy", "again" or "copy again" and the rows read so far.
         on_difference: called with every row that counts: first the lake's, by key, then the copy's.
 
@@ -172,9 +178,12 @@ def compare(
             its key; or a line is no item.
     """
     with _database(workspace) as database:
-        source_rows = lake_rows = tombstones = copy_rows = 0
-        for batch in digest_batches(source.pages, "the source", key, policy, wrapper=source.wrapper):
+        source_rows = lake_rows = tombstones = copy_rows = source_left = lake_left = 0
+        for batch in digest_batches(
+            source.pages, "the source", key, policy, wrapper=source.wrapper, expiry=expiry
+        ):
             _store(database, "source", batch)
+            source_left += batch.left_out
             source_rows += len(batch.keys) + len(batch.refused)
             on_progress("source", source_rows)
         for batch in digest_batches(
@@ -185,13 +194,17 @@ def compare(
             wrapper=lake.wrapper,
             states=copy is not None,
             forged=forged,
+            expiry=expiry,
         ):
             _store(database, "lake", batch)
+            lake_left += batch.left_out
             lake_rows += len(batch.keys)
             tombstones += batch.tombstones
             on_progress("lake", lake_rows)
         if copy is not None:
-            for batch in digest_batches(copy.pages, "the copy", key, metadata=True, states=True):
+            for batch in digest_batches(
+                copy.pages, "the copy", key, metadata=True, states=True, expiry=expiry
+            ):
                 _store(database, "copy", batch)
                 copy_rows += len(batch.keys)
                 on_progress("copy", copy_rows)
@@ -207,6 +220,7 @@ def compare(
                 monotonic=monotonic,
                 looks=looks or Looks(),
                 forged=forged,
+                expiry=expiry,
                 on_progress=lambda rows: on_progress("again", rows),
             ),
             _refused_keys(database),
@@ -214,7 +228,8 @@ def compare(
         judged = Judged()
         if copy is not None:
             differences = chain(
-                differences, _copy_differences(database, rows, lake.read, copy, policy, judged, on_progress)
+                differences,
+                _copy_differences(database, rows, lake.read, copy, policy, judged, expiry, on_progress),
             )
         counts, kept, of_lake = _count(differences, on_difference)
     return ParityResult(
@@ -226,6 +241,7 @@ def compare(
         differences=kept,
         copy_rows=copy_rows if copy is not None else None,
         problems=copy.problems if copy is not None else (),
+        left_out=None if expiry is None else (expiry.left_out(source_left), expiry.left_out(lake_left)),
     )
 
 
@@ -236,6 +252,7 @@ def _copy_differences(
     copy: Copy,
     policy: Policy | None,
     judged: Judged,
+    expiry: Expiry | None,
     on_progress: Callable[[str, int], None],
 ) -> Iterator[Difference]:
     """The rows in which the copy is wrong; those in which the lake is wrong already have been told."""
@@ -246,6 +263,7 @@ def _copy_differences(
         copy,
         lambda key: policy is None or policy(key) == key,
         judged,
+        expiry,
         lambda done: on_progress("copy again", done),
     )
 
@@ -261,6 +279,7 @@ def compare_keys(
     workspace: Path | None = None,
     looks: Looks | None = None,
     forged: Forgery | None = None,
+    expiry: Expiry | None = None,
     on_progress: Callable[[str, int], None] = lambda _side, _rows: None,
     on_difference: Callable[[Difference], None] = lambda _: None,
 ) -> ParityResult:
@@ -277,6 +296,7 @@ def compare_keys(
         workspace: a folder for what does not fit in memory.
         looks: how often and how long a row that differs is looked at again.
         forged: tells versions that dynalake did not write; they are not looked for if None.
+        expiry: which rows are left out because they have expired; none if None.
         on_progress: called with "again" and the rows looked at so far.
         on_difference: called with every row that counts, by key.
 
@@ -319,6 +339,7 @@ def compare_keys(
                     looks=looks or Looks(),
                     tally=tally,
                     forged=forged,
+                    expiry=expiry,
                     on_progress=lambda rows: on_progress("again", rows),
                 ),
                 _refused_keys(database),

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from expectations.bulk import Item, Policy
 from expectations.canonical import differing_attributes
+from lake.contract.expiry import Expiry
 from lake.contract.rows import VERSION, is_tombstone, source_item, version_of
 
 Reader = Callable[[Sequence[Item]], Sequence[Item | None]]
@@ -99,6 +100,7 @@ def look_again(
     looks: Looks,
     tally: Tally | None = None,
     forged: Forgery | None = None,
+    expiry: Expiry | None = None,
     on_progress: Callable[[int], None] = lambda _rows: None,
 ) -> Iterator[Difference]:
     """Look at the rows of the table `candidates (key, source_key)` until they agree or count.
@@ -114,6 +116,7 @@ def look_again(
         looks: how patiently.
         tally: takes what the first look found.
         forged: tells forged versions; they are not looked for if None.
+        expiry: which rows are left out because they have expired; none if None.
         on_progress: called with the rows looked at so far, all rounds together.
 
     Yields:
@@ -129,7 +132,7 @@ def look_again(
     for look in range(1, looks.most + 1):
         round_began = monotonic()
         counts = Tally()
-        for rows in _round(database, source, lake, policy or (lambda seen: seen), counts, forged):
+        for rows in _round(database, source, lake, policy or (lambda seen: seen), counts, forged, expiry):
             looked += rows
             on_progress(looked)
         if look == 1 and tally is not None:
@@ -159,6 +162,7 @@ def _round(
     policy: Policy,
     tally: Tally,
     forged: Forgery | None,
+    expiry: Expiry | None,
 ) -> Iterator[int]:
     """One look at every waiting row; those that agree leave the table. Gives the rows of each step."""
     database.execute("CREATE OR REPLACE TEMP TABLE still AS FROM waiting LIMIT 0")
@@ -182,6 +186,8 @@ def _round(
         for row, key, source_key, lake_row in zip(rows, keys, asked, live, strict=True):
             item = next(items) if source_key is not None else None
             difference = _difference(key, source_key, item, lake_row, policy)
+            if expiry is not None and expiry.has_passed(item or lake_row or {}):
+                difference = None  # the source decides, since the policy may hide the attribute from the lake
             if forged is not None and lake_row is not None and forged(lake_row.get(VERSION)) is not None:
                 difference = replace(
                     difference or Difference("different", key, source_key, (VERSION,)), forged=True

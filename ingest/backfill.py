@@ -28,6 +28,7 @@ from ingest.policy import Policy
 from ingest.quarantine import Quarantine
 from ingest.records import refuse_reserved
 from ingest.scan import Page
+from lake.contract.expiry import Expiry, LeftOut
 from lake.contract.rows import Change
 from lake.contract.versions import ABSENT, read_over
 
@@ -54,6 +55,7 @@ class BackfillReport:
         segments_done: segments at their end.
         segments: segments in all.
         resumed: whether an earlier run was gone on with.
+        left_out: the rows that were left out because they had expired; None where they are not left out.
     """
 
     read: int
@@ -65,6 +67,7 @@ class BackfillReport:
     segments_done: int
     segments: int
     resumed: bool
+    left_out: LeftOut | None = None
 
 
 class Rows(Protocol):
@@ -115,6 +118,7 @@ class Backfill:
         source: str = SCAN,
         as_of_ms: int | None = None,
         on_mismatches: Callable[[int], None] = lambda _rows: None,
+        expiry: Expiry | None = None,
     ) -> None:
         """Join the parts.
 
@@ -132,6 +136,7 @@ class Backfill:
             as_of_ms: the moment that the rows are of, epoch milliseconds; that of the reading if None. A gap
                 found later is not covered.
             on_mismatches: called with how many rows of a page have a value that the policy cannot be applied to.
+            expiry: which rows are left out because they have expired; none if None.
         """
         self._on_mismatches = on_mismatches
         self._source = source
@@ -146,6 +151,7 @@ class Backfill:
         self._health = health
         self._gaps: GapKeeper = health
         self._now_ms = now_ms
+        self._expiry = expiry
 
     def run(
         self,
@@ -171,13 +177,21 @@ class Backfill:
             plan = self._begin()
         scan = self._scan(plan.segments)
         starts = self._starts(plan)
-        totals = dict.fromkeys(("read", "filled", "present", "quarantined", "policy_mismatches"), 0)
+        totals = dict.fromkeys(
+            ("read", "filled", "present", "quarantined", "policy_mismatches", "left_out"), 0
+        )
         units = 0.0
         done = plan.segments - len(starts)
 
         def report() -> BackfillReport:
+            counts = {name: rows for name, rows in totals.items() if name != "left_out"}
             return BackfillReport(
-                **totals, read_units=units, segments_done=done, segments=plan.segments, resumed=resumed
+                **counts,
+                read_units=units,
+                segments_done=done,
+                segments=plan.segments,
+                resumed=resumed,
+                left_out=None if self._expiry is None else self._expiry.left_out(totals["left_out"]),
             )
 
         for page in scan.pages(starts) if starts else ():
@@ -194,6 +208,9 @@ class Backfill:
         changes: list[Change] = []
         items: list[Mapping[str, Any]] = []
         for item in page.items:
+            if self._expiry is not None and self._expiry.has_passed(item):
+                totals["left_out"] += 1
+                continue
             dropped: list[str] = []
             try:
                 refuse_reserved(item)

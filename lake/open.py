@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import duckdb
 
+from lake.contract.expiry import LeftOut
 from lake.contract.positions import StreamPositions
 from lake.contract.rows import SOURCE_AT
 from lake.errors import SnapshotError, explain
+from lake.expired import left_out_of
 from lake.show import html_note, html_table, text_table
 from lake.stored import ROW, require_current, rows_of
 from lake.times import utc
@@ -310,6 +312,15 @@ class Lake:
         after = {shard: number for _, shard, number, finished, _ in found if shard and not finished}
         done = frozenset(shard for _, shard, _, finished, _ in found if finished)
         return StreamPositions(found[0][0], after, done, found[0][4])
+
+    def left_out(self, table: str) -> LeftOut | None:
+        """What the last build or refresh left out of the table because it had expired; None where nothing is.
+
+        Raises:
+            SnapshotError: there is no such table.
+        """
+        self._known(table)
+        return left_out_of(self._own, table)
 
     def close(self) -> None:
         """Lets go of the file."""

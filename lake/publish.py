@@ -36,6 +36,7 @@ import duckdb
 
 from lake.atomic import copy, replacing, spare_of
 from lake.contract.catalogue import Observation
+from lake.contract.expiry import Expiry
 from lake.contract.files import Replacement, publish, remove
 from lake.contract.positions import StreamPositions
 from lake.errors import SnapshotError
@@ -298,6 +299,8 @@ def _entry_from_json(stored: Any) -> _Entry:
         positions = about["positions"]
         about["positions"] = StreamPositions(**{**positions, "finished": frozenset(positions["finished"])})
     about["gaps"] = tuple(about["gaps"])
+    if about.get("expiry") is not None:
+        about["expiry"] = Expiry(**about["expiry"])
     history = None if stored["history"] is None else tuple(Observation(**each) for each in stored["history"])
     return _Entry(
         stored["table"],

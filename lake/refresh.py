@@ -27,12 +27,14 @@ import duckdb
 
 from lake.account import account_of_row, quotes_in
 from lake.contract.catalogue import TAGS, Observation
+from lake.contract.expiry import Expiry, LeftOut
 from lake.contract.rows import VERSION
 from lake.contract.versions import ABSENT
 from lake.convert import convert
 from lake.decode import MARKS, decode_error, raw_lines, typed_lines, typed_select
 from lake.discover import Found, majority, prepare
 from lake.errors import ContractError, DecodeError, SnapshotError
+from lake.expired import count_types, delete_expired, left_out_of, note_left_out
 from lake.lines import pick_lines
 from lake.rule import held_rows
 from lake.snapshot import (
@@ -47,7 +49,6 @@ from lake.snapshot import (
 from lake.stored import ROW, create_views, drop_views, require_current, rows_table, stored, value_of
 from lake.times import utc
 from lake.types import (
-    NULLS,
     Blob,
     Column,
     Decimal38,
@@ -86,6 +87,7 @@ class Applied:
         written: rows written, new ones and new states of old ones.
         added: columns that are new, companions included.
         widened: columns whose type grew.
+        left_out: the rows that were taken out because they had expired; None where they are not left out.
     """
 
     rows: int
@@ -94,6 +96,7 @@ class Applied:
     written: int
     added: tuple[str, ...]
     widened: tuple[str, ...]
+    left_out: LeftOut | None = None
 
 
 def apply_changes(
@@ -195,10 +198,11 @@ class _Refresh:
             con.commit()
             con.execute("DROP TABLE IF EXISTS _lake_new")
         con.begin()
-        self._note(about, history, written - removed)
+        left_out = self._leave_out(about)
+        more = written - removed - (left_out.rows if left_out else 0)
+        self._note(about, history, more)
         con.commit()
-        rows = self._rows + written - removed
-        return Applied(rows, self._tombstones, self._count - again, new, added, grown)
+        return Applied(self._rows + more, self._tombstones, self._count - again, new, added, grown, left_out)
 
     def _columns(self) -> tuple[list[Held], dict[str, dict[str, int]]]:
         found = self._con.execute(
@@ -379,22 +383,25 @@ class _Refresh:
 
     def _count_types(self, rows: str, sign: int) -> None:
         """Adds rows to, or takes them from, what is told of how many rows hold which type."""
-        columns = [one for one in self._held if one.main]
-        wanted = [f"count({stored(one.column.name)})" for one in columns]
-        paired = [one for one in columns if one.column.companion is not None]
-        wanted += [
-            f"""histogram(regexp_extract({stored(one.column.companion or "")}::VARCHAR, '^."([A-Z]+)"', 1))"""
-            for one in paired
-        ]
-        wanted.append(f"list_aggregate(flatten(list({NULLS})), 'histogram')")
-        *counts, nulls = self._one(f"SELECT {', '.join(wanted)} FROM {rows}")
-        for one, count in zip(columns, counts, strict=False):
-            self._count_type(one.column.attribute, one.main or "", sign * count)
-        for one, others in zip(paired, counts[len(columns) :], strict=True):
-            for tag, count in (others or {}).items():
-                self._count_type(one.column.attribute, tag, sign * count)
-        for attribute, count in (nulls or {}).items():
-            self._count_type(attribute, "NULL", sign * count)
+        self._add_counts(count_types(self._con, rows, self._held), sign)
+
+    def _add_counts(self, counts: Mapping[str, Mapping[str, int]], sign: int) -> None:
+        for attribute, tags in counts.items():
+            for tag, count in tags.items():
+                self._count_type(attribute, tag, sign * count)
+
+    def _leave_out(self, about: SnapshotAbout) -> LeftOut | None:
+        """Deletes what has expired, where that was asked for now or when the table was made."""
+        expiry, earlier = about.expiry, left_out_of(self._con, self._table)
+        if expiry is None and earlier is not None:
+            expiry = Expiry(earlier.attribute, about.positions.as_of if about.positions else about.started_at)
+        if expiry is None:
+            return None
+        rows, counts = delete_expired(self._con, self._table, self._held, expiry)
+        if rows:
+            self._add_counts(counts, -1)
+            self._note_columns()
+        return note_left_out(self._con, self._table, expiry, rows)
 
     def _count_type(self, attribute: str, tag: str, count: int) -> None:
         if count:

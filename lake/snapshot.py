@@ -8,6 +8,7 @@
     _lake.columns             attribute, column, types with row counts
     _lake.schema_history      when an attribute was first seen with a kind
     _lake.shards              how far each shard of the lake table's stream is applied: a refresh goes on there
+    _lake.left_out            from which tables expired rows are left out, and as of which moment
     _lake.tombstones          the versions of deleted items: they block older versions (`lake.refresh`)
 
 Rows come from a scan, and then from the lake table's stream since before the scan. Both are sources of
@@ -21,7 +22,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -30,6 +31,7 @@ import duckdb
 
 from lake.atomic import replacing
 from lake.contract.catalogue import Observation
+from lake.contract.expiry import Expiry, LeftOut
 from lake.contract.files import Replacement
 from lake.contract.positions import StreamPositions
 from lake.contract.rows import DELETED, RESERVED_PREFIX, VERSION
@@ -37,6 +39,8 @@ from lake.contract.versions import ABSENT
 from lake.decode import decode_error, raw_lines
 from lake.discover import Found, majority, prepare
 from lake.errors import ContractError, DecodeError, SnapshotError
+from lake.expired import LAYOUT as LEFT_OUT
+from lake.expired import delete_expired, less, note_left_out
 from lake.fill import Filler
 from lake.lines import pick_lines, spool
 from lake.parts import Chunk, Part, as_chunks, first_bad_row, first_row_without, read_ahead, spool_parts
@@ -44,6 +48,7 @@ from lake.rule import held_rows
 from lake.stored import FORMAT, ROW, ROWS_SCHEMA, create_views, drop_rows, rows_table, value_of
 from lake.times import utc
 from lake.types import Blob, Int64, Text, Type, duckdb_type, identifier, literal, type_to_json
+from lake.widen import Held
 
 MEMORY_LIMIT: Final = "1GiB"
 """What DuckDB may use before it spills to disk: leaves room on a laptop or a small container of 2 GB."""
@@ -52,7 +57,7 @@ STORAGE_VERSION: Final = "v1.4.0"
 """The oldest DuckDB that can read a snapshot: analysts' tools bring their own, and few bring the newest. It costs
 nothing; 1.1 would cost a tenth of a build, and what 1.3 reads of such a file is wrong."""
 
-_RESERVED: Final = ("tables", "columns", "schema_history", "shards", "tombstones")
+_RESERVED: Final = ("tables", "columns", "schema_history", "shards", "tombstones", "left_out")
 """The snapshot's own tables in `_lake`, where each table's rows are too."""
 
 WRAPPERS: Final = ("NewImage", "OldImage")
@@ -81,6 +86,7 @@ _LAYOUT: Final = (
         table_name VARCHAR, stream VARCHAR, shard VARCHAR, sequence_number VARCHAR, finished BOOLEAN,
         as_of TIMESTAMP)""",
     """CREATE TABLE IF NOT EXISTS _lake.tombstones (table_name VARCHAR, key VARCHAR, version VARCHAR)""",
+    LEFT_OUT,
 )
 """Times are UTC."""
 
@@ -98,6 +104,7 @@ class SnapshotAbout:
         made_by: how it was made, for people.
         started_at: epoch milliseconds.
         positions: where the lake table's stream goes on; None where nobody may go on from this snapshot.
+        expiry: which rows are left out because they have expired; None where none are.
     """
 
     lake_table: str
@@ -108,6 +115,7 @@ class SnapshotAbout:
     made_by: str
     started_at: int
     positions: StreamPositions | None = None
+    expiry: Expiry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +132,7 @@ class SnapshotReport:
         columns: attributes, companions not counted.
         seconds: how long it took.
         made_by: how it was made, for people.
+        left_out: the rows that were left out because they had expired; None where they are not.
     """
 
     path: Path
@@ -135,6 +144,7 @@ class SnapshotReport:
     columns: int
     seconds: float
     made_by: str = ""
+    left_out: LeftOut | None = None
 
 
 def build_snapshot(
@@ -188,7 +198,7 @@ def build_snapshot(
             report = build.run(rows, changes, told, history, key_types)
         finally:
             build.close()
-    return SnapshotReport(out, table, *report, time.monotonic() - began, made_by)
+    return SnapshotReport(out, table, *report, time.monotonic() - began, made_by, build.left_out)
 
 
 class _Build:
@@ -200,6 +210,7 @@ class _Build:
         self._rows_source, self._changes_source = f"the rows of {table}", f"the changes of {table}"
         self._changes = place.work / "changes"
         self._parts: Sequence[Part] = ()
+        self.left_out: LeftOut | None = None
         try:
             self._con = duckdb.connect(
                 str(place.file),
@@ -241,8 +252,21 @@ class _Build:
             filler.trim()
         origin = about()
         with self._explained():
-            count = self._write(filler.found, filler.main_tags, origin, history, tombstones)
-        return count, tombstones, rows_read, changes_read, len(filler.found)
+            found = self._leave_out(filler.found, filler.main_tags, origin.expiry)
+            count = self._write(found, filler.main_tags, origin, history, tombstones)
+        return count, tombstones, rows_read, changes_read, len(found)
+
+    def _leave_out(
+        self, found: Sequence[Found], main_tags: Mapping[str, str | None], expiry: Expiry | None
+    ) -> Sequence[Found]:
+        """Deletes the rows that have expired; gives the columns with the counts of those that are left."""
+        if expiry is None:
+            note_left_out(self._con, self._table, None, 0)
+            return found
+        held = [Held(one.column, main_tags[one.column.attribute]) for one in found]
+        rows, fewer = delete_expired(self._con, self._table, held, expiry)
+        self.left_out = note_left_out(self._con, self._table, expiry, rows)
+        return [replace(one, rows=less(one.rows, fewer.get(one.column.attribute, {}))) for one in found]
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_pipeline, open_set_up
+from dynalake.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigPath,
+    Json,
+    LeaveOutExpired,
+    Name,
+    open_pipeline,
+    open_set_up,
+)
 from dynalake.screen import Screen
 
 if TYPE_CHECKING:
@@ -50,6 +58,7 @@ def snapshot(
             metavar="SOURCE",
         ),
     ] = "scan",
+    leave_out_expired: LeaveOutExpired = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
@@ -61,7 +70,7 @@ def snapshot(
     Example: `dynalake snapshot orders --out lake.duckdb`, then `duckdb lake.duckdb "SELECT count(*) FROM orders"`
     """
     screen = Screen(as_json=as_json)
-    pipeline = open_set_up(name, config)
+    pipeline = open_set_up(name, config, leave_out_expired=leave_out_expired)
     report = make_snapshot(screen, pipeline, out, source)
     health = pipeline.health()
     screen.answer(
@@ -74,6 +83,7 @@ def snapshot(
             "columns": report.columns,
             "seconds": round(report.seconds, 3),
             "made_by": report.made_by,
+            "left_out": asdict(report.left_out) if report.left_out else None,
             "complete": health.complete,
             "gaps": [gap.detail for gap in health.gaps],
         }
@@ -83,6 +93,8 @@ def snapshot(
         f"({report.tombstones:,} tombstones left out), {report.seconds:.1f} s"
     )
     screen.say(f"made by: {report.made_by}")
+    if report.left_out:
+        screen.say(report.left_out.sentence)
     for gap in health.gaps:
         screen.say(f"GAP: {gap.detail}; the snapshot says so too (_lake.tables)")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, Name, open_set_up
+from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, LeaveOutExpired, Name, open_set_up
 from dynalake.errors import UserError
 from dynalake.screen import Screen
 from lake.contract.files import replacing
@@ -95,6 +95,7 @@ def parity(
             "--spark-sql", help="Print the comparison of two exports as SQL for Spark, and do nothing."
         ),
     ] = False,
+    leave_out_expired: LeaveOutExpired = False,
     dry_run: DryRun = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
@@ -120,7 +121,7 @@ def parity(
             )
         _compare_export(screen, name, snapshot, export, report)
         return
-    pipeline = open_set_up(name, config, reads_source=True)
+    pipeline = open_set_up(name, config, reads_source=True, leave_out_expired=leave_out_expired)
     _check_snapshot(snapshot, lake_export)
     if spark_sql:
         _print_spark_sql(screen, pipeline, source_export, lake_export)
@@ -292,6 +293,16 @@ def summary(result: ParityResult) -> dict[str, Any]:
         "forged": result.forged,
         **(
             {
+                "left_out": {
+                    side: dataclasses.asdict(one)
+                    for side, one in zip(("source", "lake"), result.left_out, strict=True)
+                }
+            }
+            if result.left_out
+            else {}
+        ),
+        **(
+            {
                 "snapshot_rows": result.copy_rows,
                 "duplicate": result.duplicate,
                 "problems": list(result.problems),
@@ -405,6 +416,9 @@ def _show(screen: Screen, result: ParityResult) -> None:
         "in flight": result.in_flight,
     }
     screen.table(list(columns), [list(columns.values())])
+    if result.left_out:
+        screen.say(f"source: {result.left_out[0].sentence}")
+        screen.say(f"lake: {result.left_out[1].sentence}")
     if result.exact:
         also = "" if result.copy_rows is None else ", and the snapshot is the lake as of its moment"
         screen.say(f"source and lake are the same{also}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, Name, open_set_up
+from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, Json, LeaveOutExpired, Name, open_set_up
 from dynalake.screen import Screen, when
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def refresh(
             metavar="SOURCE",
         ),
     ] = None,
+    leave_out_expired: LeaveOutExpired = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
@@ -47,7 +48,7 @@ def refresh(
 
     screen = Screen(as_json=as_json)
     chosen = _source(source or ["auto"])
-    pipeline = open_set_up(name, config)
+    pipeline = open_set_up(name, config, leave_out_expired=leave_out_expired)
     with screen.progress("changes read") as bar:
         done = run_refresh(pipeline, out, chosen, on_choice=screen.note, on_progress=bar.at)
     screen.answer({"pipeline": name, "snapshot": str(out), **dataclasses.asdict(done)})
@@ -60,6 +61,7 @@ def follow(
     every: Annotated[
         str, typer.Option(help="How often to publish, such as 5s, 1m or 0.5s.", metavar="TIME")
     ] = "5s",
+    leave_out_expired: LeaveOutExpired = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
@@ -73,7 +75,7 @@ def follow(
 
     screen = Screen(as_json=as_json)
     every_s = seconds(every)
-    pipeline = open_set_up(name, config)
+    pipeline = open_set_up(name, config, leave_out_expired=leave_out_expired)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -138,5 +140,7 @@ def _tell(screen: Screen, out: Path, name: str, done: Refresh) -> None:
         f"{done.changes:,} {'rows scanned' if done.source == 'scan' else 'changes'} in {done.seconds:.1f} s"
         f"{added}{widened}"
     )
+    if done.left_out:
+        screen.say(done.left_out.sentence)
     if not done.complete:
         screen.say(f"INCOMPLETE: {'; '.join(done.gaps)}")

@@ -28,6 +28,14 @@ AcceptRecreated = Annotated[
         "the earlier one; a gap is open until `dynalake repair`.",
     ),
 ]
+LeaveOutExpired = Annotated[
+    bool,
+    typer.Option(
+        "--leave-out-expired",
+        help="Leave out rows whose time-to-live has passed and which DynamoDB has not deleted yet. "
+        "`leave_out_expired = true` in the configuration does it in every command.",
+    ),
+]
 DEFAULT_CONFIG = Path("dynalake.toml")
 
 
@@ -43,19 +51,23 @@ def open_pipeline(name: str, config: Path) -> Pipeline:
     return Pipeline.open(name, pipeline_of(load_config(config), name))
 
 
-def open_set_up(name: str, config: Path, *, reads_source: bool = False) -> Pipeline:
+def open_set_up(
+    name: str, config: Path, *, reads_source: bool = False, leave_out_expired: bool = False
+) -> Pipeline:
     """The pipeline of this name, once `dynalake setup` has been run for it.
 
     Args:
         name: the pipeline's name.
         config: the configuration file.
         reads_source: whether the source account is needed, too: then it is opened now.
+        leave_out_expired: leave out expired rows, whatever the configuration says.
 
     Raises:
         UserError: as for `open_pipeline`, or an account's credentials are not as they must be, or the pipeline is not
             set up.
     """
     pipeline = open_pipeline(name, config)
+    pipeline.leave_out_expired |= leave_out_expired
     if reads_source:
         pipeline.open_accounts()
     if not pipeline.is_set_up():

@@ -115,7 +115,9 @@ def backfill_from_export(
             answer["backfill"] = dataclasses.asdict(filled)
             said = (
                 f"read {filled.read:,} rows: {filled.filled:,} filled, {filled.present:,} were there, "
-                f"{filled.quarantined:,} in quarantine" + _gone_on(resumed=filled.resumed)
+                f"{filled.quarantined:,} in quarantine"
+                + _gone_on(resumed=filled.resumed)
+                + (f"; {filled.left_out.sentence}" if filled.left_out else "")
             )
         else:
             mended = job.mend(restart=restart, on_progress=lambda done: bar.at(done.read))

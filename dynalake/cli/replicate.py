@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynalake.cli.options import DEFAULT_CONFIG, ConfigPath, DryRun, Json, Name, open_set_up
+from dynalake.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigPath,
+    DryRun,
+    Json,
+    LeaveOutExpired,
+    Name,
+    open_set_up,
+)
 from dynalake.cli.recover import backfill_from_export
 from dynalake.errors import UserError
 from dynalake.screen import Screen, when
@@ -34,6 +42,7 @@ def backfill(
             metavar="SOURCE",
         ),
     ] = "scan",
+    leave_out_expired: LeaveOutExpired = False,
     dry_run: DryRun = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
@@ -55,7 +64,7 @@ def backfill(
             f"--source {source_!r} is not a source of rows",
             remedy="write scan, export:s3://bucket/prefix or export:FOLDER",
         )
-    pipeline = open_set_up(name, config, reads_source=True)
+    pipeline = open_set_up(name, config, reads_source=True, leave_out_expired=leave_out_expired)
     if kind == "export":
         backfill_from_export(screen, name, pipeline, address, restart=restart, dry_run=dry_run)
         return
@@ -80,6 +89,8 @@ def backfill(
         + (" (an earlier run was gone on with)" if report.resumed else "")
     )
     tell_mismatches(screen, report.policy_mismatches)
+    if report.left_out:
+        screen.say(report.left_out.sentence)
     tell_gaps(screen, name, pipeline.health())
 
 

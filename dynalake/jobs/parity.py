@@ -33,6 +33,7 @@ from ingest.scan import Scan
 from ingest.shards import RETENTION_S, StreamReader
 from ingest.walk import Pacing
 from ingest.wire import from_boto3, to_boto3
+from lake.contract.expiry import Expiry
 from lake.contract.exports import Files, Folder, open_export, pages_of_lines, read_data
 from lake.contract.rows import DELETED, Item
 from lake.contract.versions import KnownLabels
@@ -133,6 +134,7 @@ class ParityJob:
         pacing: how often a stream is asked.
         lake_stream: the lake table's stream; None where it is not to be read.
         labels: the stream labels that the pipeline has read; versions are not checked if None.
+        expiry: which rows are left out because they have expired; those that a snapshot leaves out if None.
     """
 
     pipeline: str
@@ -149,6 +151,7 @@ class ParityJob:
     pacing: Pacing = field(default_factory=Pacing)
     lake_stream: Callable[[], StreamReader] | None = None
     labels: KnownLabels | None = None
+    expiry: Expiry | None = None
 
     def run(
         self,
@@ -173,6 +176,7 @@ class ParityJob:
             "monotonic": self.monotonic,
             "looks": looks,
             "forged": None if self.labels is None else self.labels.forgery,
+            "expiry": self.expiry or self._expiry_of(scope.lake),
             "on_progress": on_progress,
             "on_difference": on_difference,
         }
@@ -198,6 +202,16 @@ class ParityJob:
             return Side(table.lines(), reader)
         files, where = files_of(export, table.s3)
         return Side(exported_lines(files, where), reader, wrapper="Item")
+
+    def _expiry_of(self, place: str | None) -> Expiry | None:
+        """What a snapshot leaves out must be left out of the tables, too."""
+        if place is None or not place.endswith(".duckdb"):
+            return None
+        from lake.open import open_lake
+
+        with open_lake(Path(place), self.pipeline) as lake:
+            left_out = lake.left_out(self.pipeline)
+        return None if left_out is None else Expiry(left_out.attribute, self.now_ms())
 
     def _copy(self, place: str | None) -> AbstractContextManager[Copy | None]:
         if place is None or not place.endswith(".duckdb"):

@@ -18,6 +18,7 @@ from ingest.errors import TrimmedError
 from ingest.shards import StreamReader
 from ingest.tail import Tail
 from ingest.walk import Pacing
+from lake.contract.expiry import LeftOut
 from lake.contract.positions import STREAM_REACH_S, StreamPositions
 from lake.errors import OutdatedSnapshotError, SnapshotBusyError, SnapshotError
 from lake.tables import lake_stream
@@ -58,6 +59,7 @@ class Refresh:
         gaps: what may be missing, one sentence each.
         added: columns that are new.
         widened: columns whose type grew.
+        left_out: the rows that were taken out because they had expired; None where they are not left out.
         copied: whether the whole file was copied, as there was no spare.
         seconds: what it took to apply and publish, the waiting for changes not included.
     """
@@ -71,6 +73,7 @@ class Refresh:
     gaps: tuple[str, ...]
     added: tuple[str, ...] = ()
     widened: tuple[str, ...] = ()
+    left_out: LeftOut | None = None
     copied: bool = False
     seconds: float = 0.0
 
@@ -344,6 +347,7 @@ def _apply(pipeline: Pipeline, out: Path, spool: ChangeSpool, end: int, reached:
         gaps=told[-1].gaps,
         added=report.applied.added,
         widened=report.applied.widened,
+        left_out=report.applied.left_out,
         copied=report.copied,
         seconds=pipeline.clocks.monotonic() - began,
     )
@@ -362,6 +366,7 @@ def _scanned(pipeline: Pipeline, out: Path, report: SnapshotReport, why: str) ->
         as_of=positions.as_of if positions else 0,
         complete=fresh.complete,
         gaps=fresh.gaps,
+        left_out=report.left_out,
         copied=True,
         seconds=report.seconds,
     )

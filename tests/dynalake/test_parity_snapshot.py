@@ -245,4 +245,5 @@ def test_the_command_ends_with_1_and_says_what_to_do(world: World, capsys: Captu
     (line,) = (tmp_path / "found.jsonl").read_text().splitlines()
     assert json.loads(line) | {"source_key": None} == {
         "reason": "extra", "key": {"pk": {"S": "k4"}}, "source_key": None, "attributes": [], "where": "snapshot",
+        "forged": False,
     }  # fmt: skip

@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dynalake.aws import Account
 from dynalake.config import PipelineConfig
 from dynalake.metrics import put_count
+from dynalake.onlooker import Onlooker
 from ingest.apply import IN_FLIGHT, Applier
 from ingest.backfill import SCAN, Backfill, BackfillReport, Rows
 from ingest.capacity import CapacityLimit
@@ -39,12 +40,13 @@ from ingest.repair import Refusal, Repair, RepairReport
 from ingest.scan import Scan, segments_for
 from ingest.shards import StreamReader
 from ingest.shelves import Shelf, shelf_of
-from ingest.source import SourceTable, describe_source, replicated_ttl, ttl_attribute
+from ingest.source import SourceTable, describe_source, replicated_ttl, table_stream, ttl_attribute
 from ingest.standby import work_alone
 from ingest.walk import Pacing
-from ingest.worker import Worker, WorkerReport
+from ingest.worker import Worker, WorkerReport, replicate
 from lake.catalogue import schema_history
 from lake.contract.catalogue import Observation
+from lake.contract.evidence import TableStream
 from lake.contract.expiry import Expiry
 from lake.contract.facts import Facts
 from lake.contract.health import Health
@@ -380,6 +382,10 @@ class Pipeline:
         """An S3 client of the source account."""
         return self._source.s3()
 
+    def table_stream(self) -> TableStream:
+        """Which stream the source table has now. Raises SourceError where it cannot be asked."""
+        return table_stream(self._source.dynamodb(), self.config.source.table, self._clocks.now_ms)
+
     def lake_dynamodb(self) -> DynamoDBClient:
         """A DynamoDB client of the lake account."""
         return self._lake.dynamodb()
@@ -484,7 +490,6 @@ class Pipeline:
         Raises:
             WorkerBusyError: another worker is at it, and this one shall stop once it is caught up.
         """
-        arn = self.source_table.stream_arn
         replicator = self.replicator()
 
         def process(event: Mapping[str, Any]) -> BatchReport:
@@ -494,7 +499,16 @@ class Pipeline:
                 self._count_mismatches(mismatches)
             return report
 
-        def work(stop_work: threading.Event) -> WorkerReport:
+        _ = self.source_table  # another table is refused before anything waits for a lease
+
+        def stream_now() -> str:
+            # A worker that stood by may have done so for days, and a new stream may be that of a recreated table.
+            self.forget()
+            return self.source_table.stream_arn
+
+        def worker(arn: str, report: WorkerReport, stop_work: threading.Event) -> Worker:
+            if report.next_stream is not None:
+                arn = stream_now()
             delivery = Delivery(
                 process,
                 arn,
@@ -509,11 +523,16 @@ class Pipeline:
                 delivery,
                 self.checkpoints(),
                 self.health_store,
+                self.table_stream,
                 now_ms=self._clocks.now_ms,
                 monotonic=self._clocks.monotonic,
                 pacing=pacing,
                 on_progress=on_progress,
-            ).run(stop_work, until_caught_up)
+                report=report,
+            )
+
+        def work(stop_work: threading.Event) -> WorkerReport:
+            return replicate(partial(worker, stop_work=stop_work), stream_now(), stop_work, until_caught_up)
 
         owner = Owner(socket.gethostname().replace("/", "-"), os.getpid(), secrets.token_hex(4))
         lease = Lease(
@@ -536,12 +555,16 @@ class Pipeline:
         on_progress: Callable[[str, int], None] = lambda _side, _rows: None,
         on_difference: Callable[[Difference], None] = lambda _: None,
     ) -> ParityResult:
-        """Compare both sides row by row; see `dynalake.jobs.parity` and `expectations.parity`."""
+        """Compare both sides row by row; see `dynalake.jobs.parity` and `expectations.parity`.
+
+        What a comparison of both whole live tables finds is part of the pipeline's health from then on.
+        """
         from dynalake.jobs.parity import ParityJob, Scope
         from expectations.parity import Looks
 
         usual = Looks()
-        return ParityJob(
+        began, was_caught_up = self._clocks.now_ms(), self.health().state == "caught up"
+        result = ParityJob(
             self.name,
             self._table(self._source, self.config.source.table),
             self._table(self._lake, self.config.lake_table),
@@ -567,6 +590,10 @@ class Pipeline:
             on_progress=on_progress,
             on_difference=on_difference,
         )
+        if scope is None or scope == Scope():
+            differing = result.missing + result.extra + result.different
+            self._onlooker.compared(differing, began, was_caught_up=was_caught_up)
+        return result
 
     def _table(self, account: Account, name: str) -> Table:
         """A live table as parity and checks read it."""
@@ -611,6 +638,7 @@ class Pipeline:
             policy=lambda item: self.policy.admit(item),
             checkpoints=self.checkpoints(),
             health=self.health,
+            observations=self.health_store,
             schema=self.schema_history,
             parity=lambda: self.parity(
                 looks=looks, pause_s=pause_s, on_progress=on_progress, on_difference=on_difference
@@ -674,16 +702,32 @@ class Pipeline:
             source_table=self.config.source.table,
             watermark=positions.watermark if positions else "",
             complete=health.complete,
-            gaps=tuple(gap.detail for gap in health.gaps),
+            gaps=health.lacking,
             made_by=made_by,
             started_at=started_at,
             positions=positions,
             expiry=self.expiry(in_lake=True),
         )
 
+    @cached_property
+    def _onlooker(self) -> Onlooker:
+        from dynalake.deploy.names import function_name
+
+        return Onlooker(
+            self.name,
+            self.config.source.table,
+            function_name(self.name),
+            lambda: self._source,
+            self.health_store,
+            self.checkpoints(),
+            profile=self.config.source.profile,
+            now_ms=self._clocks.now_ms,
+            monotonic=self._clocks.monotonic,
+        )
+
     def health(self) -> Health:
-        """What the pipeline knows about itself."""
-        return self.health_store.health()
+        """What is known about the pipeline now; the source account is looked at, if these credentials may."""
+        return self._onlooker.health()
 
     def schema_history(self) -> list[Observation]:
         """What the catalogue knows of the pipeline's attributes."""

@@ -1,7 +1,8 @@
 """What a pipeline is doing, as far as both accounts know, and as far as these credentials may look.
 
-Looking changes nothing, but for one thing: batches that Lambda gave up are noted as a gap, so that no reader after
-this one takes the lake for complete.
+Looking changes nothing but the pipeline's stored health: what was seen of the source's stream and of the function's
+mapping is stored with its time, and so is a gap where changes may be lost, such as in batches that Lambda gave up; so
+no reader after this one takes the lake for complete.
 
 What cannot be seen is None, and `unseen` says why: a status that fails because one number is missing is of no use
 at night.
@@ -29,9 +30,6 @@ from ingest.quarantine import bucket_of
 from ingest.shelves import S3Shelf, shelf_of
 from lake.contract.health import Health
 from lake.errors import explained
-
-BEHIND_MS: Final = 60_000
-"""A function whose iterator age is above this is catching up."""
 
 RECENT_S: Final = 900
 DAY_S: Final = 86_400
@@ -114,8 +112,8 @@ class Status:
         source_table: the source table's name.
         lake_table: the lake table's name.
         by_function: whether a function replicates it, and not a worker.
-        state: "not started", "catching up", "caught up", or "paused".
-        health: what is kept beside the checkpoints; the gaps are in it.
+        state: that of the health.
+        health: what is known about the pipeline (`lake.contract.evidence`).
         attributes: how many attributes the catalogue knows.
         lag_s: (median, 99 %) seconds from the source to the lake, over the last quarter of an hour.
         iterator_age_s: how far the function is behind the stream, seconds.
@@ -200,6 +198,7 @@ class Watch:
             _ = self._source.session
             self._of_source(status, usage)
         status.health = self._pipeline.health()  # what was found in the source account may have opened a gap
+        status.state = status.health.state
         status.cost = monthly(Usage(**usage))
         return status
 
@@ -247,9 +246,7 @@ class Watch:
         usage["memory_mb"] = function.get("MemorySize", 0)
         usage["metrics"], usage["dashboards"] = len(FUNCTION_METRICS) + len(CHECK_METRICS), 1
         mappings = functions.list_event_source_mappings(FunctionName=function["FunctionName"])
-        states = [mapping.get("State") for mapping in mappings["EventSourceMappings"]]
         self._mappings = [mapping["UUID"] for mapping in mappings["EventSourceMappings"]]
-        status.state = "caught up" if "Enabled" in states else "paused"
 
     def _of_source_metrics(self, status: Status, usage: dict[str, Any]) -> None:
         function = {"FunctionName": function_name(self._name)}
@@ -279,8 +276,6 @@ class Watch:
             status.lag_s = (found["lag p50"][0].value / 1000, found["lag p99"][0].value / 1000)
         if found["age"]:
             status.iterator_age_s = found["age"][0].value / 1000
-            if found["age"][0].value > BEHIND_MS and status.state == "caught up":
-                status.state = "catching up"
         applied = [point.at_ms for point in found["applied"] if point.value]
         status.last_change_ms = max([*applied[:1], status.last_change_ms or 0]) or None
         usage["invocations"] = _sum(found["invocations"])

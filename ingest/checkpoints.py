@@ -52,11 +52,15 @@ class ShardCheckpoint:
         sequence_number: the last record delivered; None where none was.
         finished: the shard was closed and read to its end.
         at: epoch milliseconds of the checkpoint.
+        gone: the shard did not exist any more before it was read to its end.
+        childless: the shard is finished, and no shard that goes on with its items was listed yet.
     """
 
     sequence_number: str | None
     finished: bool
     at: int
+    gone: bool = False
+    childless: bool = False
 
 
 class Checkpoints:
@@ -113,6 +117,8 @@ class Checkpoints:
                 sequence_number=item["sequence_number"]["S"] if "sequence_number" in item else None,
                 finished=item["finished"]["BOOL"],
                 at=int(item["at"]["N"]),
+                gone="gone" in item,
+                childless="childless" in item,
             )
             for entry, item in self.entries(prefix)
         }
@@ -123,6 +129,10 @@ class Checkpoints:
             "finished": {"BOOL": checkpoint.finished},
             "at": {"N": str(checkpoint.at)},
         }
+        if checkpoint.gone:
+            content["gone"] = {"BOOL": True}
+        if checkpoint.childless:
+            content["childless"] = {"BOOL": True}
         if checkpoint.sequence_number is not None:
             content["sequence_number"] = {"S": checkpoint.sequence_number}
         self.put(f"shard/{stream_label}/{shard_id}", content)

@@ -27,6 +27,10 @@ class TrimmedError(StreamError):
     """Records were trimmed before they were read: changes may be lost."""
 
 
+class GoneError(TrimmedError):
+    """The stream, or one of its shards, does not exist (any longer)."""
+
+
 class ExpiredIteratorError(StreamError):
     """A shard iterator expired (they live 15 minutes)."""
 

@@ -44,7 +44,7 @@ from ingest.handler import BatchReport, Replicator
 from ingest.hashkey import DEFAULT_REFERENCE, hash_key_from
 from ingest.health import HealthStore
 from ingest.lakewriter import writer_for
-from ingest.measures import BEHIND, behind_ms
+from ingest.measures import BEHIND, HEARTBEAT, behind_ms, heartbeat_values, is_heartbeat
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy, actions_from
 from ingest.quarantine import Place, Quarantine, S3Place, SqsPlace, bucket_of, is_queue, queue_of
@@ -53,6 +53,7 @@ from ingest.sessions import assumed_session, client_config
 from lake.contract.versions import table_of_stream
 
 if TYPE_CHECKING:
+    from ingest.heartbeat import Heartbeat
     from ingest.policy import Mismatch
 
 CONNECT_TIMEOUT_S: Final = 2.0
@@ -87,6 +88,7 @@ class LambdaFunction:
         guard_s: float = TIME_GUARD_S,
         monotonic: Callable[[], float] = time.monotonic,
         now_ms: Callable[[], int] = now_ms,
+        heartbeat: Callable[[], Heartbeat] | None = None,
     ) -> None:
         """Serve `replicator`.
 
@@ -96,7 +98,9 @@ class LambdaFunction:
             guard_s: kept back from each invocation's time, seconds.
             monotonic: a monotonic clock, seconds.
             now_ms: the time of day, epoch milliseconds.
+            heartbeat: makes what a heartbeat needs, once it is wanted.
         """
+        self._heartbeat = heartbeat
         self._replicator = replicator
         self._guard_s = guard_s
         self._monotonic = monotonic
@@ -114,7 +118,9 @@ class LambdaFunction:
         package.propagate = False
 
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-        """Apply one event and answer which records must come again."""
+        """Apply one event and answer which records must come again; or beat."""
+        if self._heartbeat is not None and is_heartbeat(event):
+            return self._beat(self._heartbeat(), context.function_name)
         left_s = context.get_remaining_time_in_millis() / 1000
         until = self._monotonic() + left_s - min(self._guard_s, left_s * MAX_GUARDED)
         self._measure_age(event)
@@ -129,6 +135,16 @@ class LambdaFunction:
             failure=report.failure,
         )
         return report.response()
+
+    def _beat(self, heartbeat: Heartbeat, function: str) -> dict[str, Any]:
+        """Look at the stream and the mapping; a heartbeat that fails publishes nothing, which raises an alarm, too."""
+        faults = heartbeat.beat(function)
+        values = heartbeat_values(faults)
+        self._metrics.add_metric(HEARTBEAT, MetricUnit.Count, values[HEARTBEAT])
+        self._metrics.add_metric(BEHIND, MetricUnit.Milliseconds, values[BEHIND])
+        self._metrics.flush_metrics()
+        self._logger.info("heartbeat", faults=[f"{fault.effect}: {fault.message}" for fault in faults])
+        return {"faults": [fault.message for fault in faults]}
 
     def _measure_age(self, event: Mapping[str, Any]) -> None:
         behind = behind_ms(event, self._now_ms())
@@ -216,7 +232,23 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
         ),
         note_label=Checkpoints(dynamodb, environment["DYNALAKE_CHECKPOINT_TABLE"], table).note_label,
     )
-    return LambdaFunction(replicator, environment["DYNALAKE_PIPELINE"])
+
+    def heartbeat() -> Heartbeat:
+        from ingest.heartbeat import Heartbeat
+
+        checkpoint_table = environment["DYNALAKE_CHECKPOINT_TABLE"]
+        return Heartbeat(
+            source.client("dynamodb", config=config),
+            source.client("lambda", config=config),
+            source.client("cloudwatch", config=config),
+            HealthStore(dynamodb, checkpoint_table, table, now_ms),
+            Checkpoints(dynamodb, checkpoint_table, table),
+            table=table_of_stream(environment["DYNALAKE_STREAM_ARN"]).rpartition("/")[2],
+            pipeline=environment["DYNALAKE_PIPELINE"],
+            now_ms=now_ms,
+        )
+
+    return LambdaFunction(replicator, environment["DYNALAKE_PIPELINE"], heartbeat=functools.cache(heartbeat))
 
 
 def _quarantine_place(address: str, source: boto3.Session, config: Config) -> Place:

@@ -22,6 +22,15 @@ STOPPED_MS: Final = 24 * 3600 * 1000
 """What a heartbeat reports while nothing reads the stream: as old as a record can become there."""
 
 
+HEARTBEAT_EVENT: Final[Mapping[str, str]] = {"dynalake": "heartbeat"}
+"""What EventBridge Scheduler invokes the function with for a heartbeat (`ingest.heartbeat`)."""
+
+
+def is_heartbeat(event: object) -> bool:
+    """Whether an invocation is for a heartbeat, and not for a batch of records."""
+    return event == HEARTBEAT_EVENT
+
+
 def behind_ms(event: Mapping[str, Any], now_ms: int) -> int | None:
     """The age of an event's oldest record, milliseconds; None where no record says when it was made."""
     times = []

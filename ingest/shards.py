@@ -4,6 +4,10 @@ Why parents first: DynamoDB splits a shard now and then, and an item's changes g
 parent has been read to its end do the child's records follow those of the parent, for every item (DynamoDB
 developer guide, "Reading and processing a stream"). Shards that are no relations hold different items, so
 they are read side by side.
+
+DescribeStream is eventually consistent: for up to a minute a listing may miss a shard, or the child of a shard that
+was just closed, and its pages need not be of one moment. So a listing proves that a shard exists, never that one does
+not; that is proven by GetShardIterator (`StreamReader.exists`).
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from botocore.exceptions import ClientError
 
-from ingest.errors import ExpiredIteratorError, StreamBusyError, StreamError, TrimmedError
+from ingest.errors import ExpiredIteratorError, GoneError, StreamBusyError, StreamError, TrimmedError
 from ingest.pressure import UNREACHABLE, is_back_pressure
 from lake.contract.versions import label_of_stream
 
@@ -26,6 +30,9 @@ MAX_RECORDS: Final = 1000
 
 RETENTION_S: Final = 24 * 3600
 """How long a stream keeps a record."""
+
+_OFF: Final = frozenset({"DISABLING", "DISABLED"})
+"""Values of StreamStatus under which a stream takes no more records (API reference, StreamDescription)."""
 
 StartingPoint = Literal["TRIM_HORIZON", "LATEST"]
 
@@ -46,6 +53,19 @@ class Shard:
     closed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What DescribeStream answered.
+
+    Attributes:
+        shards: the shards that it listed, by id; there may be more.
+        enabled: whether the stream still takes records. If it does, every closed shard has a child, listed or not.
+    """
+
+    shards: Mapping[str, Shard]
+    enabled: bool
+
+
 class StreamReader:
     """One stream, through the DynamoDB Streams API."""
 
@@ -56,35 +76,60 @@ class StreamReader:
         self.label = label_of_stream(arn)
 
     def shards(self) -> dict[str, Shard]:
-        """All shards that the stream lists now, by id.
+        """The shards that the stream lists now, by id. Errors as for `listing`."""
+        return dict(self.listing().shards)
+
+    def listing(self) -> Listing:
+        """All pages of DescribeStream.
 
         Raises:
             StreamBusyError: ask again.
-            StreamError: the stream is gone or may not be read.
+            GoneError: there is no such stream.
+            StreamError: the stream may not be read.
         """
         listed: dict[str, Shard] = {}
+        enabled = False
         request: dict[str, Any] = {"StreamArn": self.arn}
         while True:
             try:
                 description = self._streams.describe_stream(**request)["StreamDescription"]
             except (ClientError, *UNREACHABLE) as error:
                 raise self._explained(error) from error
+            enabled = enabled or description.get("StreamStatus", "ENABLED") not in _OFF
             for shard in description["Shards"]:
-                listed[shard["ShardId"]] = Shard(
-                    id=shard["ShardId"],
-                    parent=shard.get("ParentShardId") or None,
-                    closed="EndingSequenceNumber" in shard.get("SequenceNumberRange", {}),
+                seen = _shard(shard)
+                known = listed.get(seen.id, seen)
+                listed[seen.id] = Shard(
+                    seen.id, seen.parent or known.parent, closed=seen.closed or known.closed
                 )
             last = description.get("LastEvaluatedShardId")
             if not last:
-                return listed
+                return Listing(listed, enabled)
+            if last == request.get("ExclusiveStartShardId"):
+                raise StreamBusyError(f"the list of shards of the stream {self.arn} does not end")
             request["ExclusiveStartShardId"] = last
+
+    def exists(self, shard_id: str, after: str | None) -> bool:
+        """Whether a shard that is not listed exists all the same, and may have records after a sequence number.
+
+        Raises:
+            StreamBusyError: ask again.
+            StreamError: the stream may not be read.
+        """
+        try:
+            self.iterator(shard_id, after)
+        except GoneError:
+            return False
+        except TrimmedError:
+            return True
+        return True
 
     def iterator(self, shard_id: str, after: str | None, otherwise: StartingPoint = "TRIM_HORIZON") -> str:
         """An iterator that begins after a sequence number, or at a starting point where there is none.
 
         Raises:
-            TrimmedError: what comes after that sequence number has been trimmed, or the shard is gone.
+            GoneError: there is no such shard.
+            TrimmedError: what comes after that sequence number has been trimmed.
             StreamBusyError: ask again.
             StreamError: the stream may not be read.
         """
@@ -113,6 +158,7 @@ class StreamReader:
         Raises:
             ExpiredIteratorError: ask for a new iterator.
             StreamBusyError: ask again.
+            GoneError: there is no such shard any more.
             TrimmedError: the records were trimmed before they were read.
             StreamError: the stream may not be read.
         """
@@ -132,12 +178,20 @@ class StreamReader:
                     "records were trimmed before they were read: they are older than 24 hours"
                 )
             case "ResourceNotFoundException":
-                return TrimmedError(f"the stream {self.arn} or one of its shards is no more")
+                return GoneError(f"the stream {self.arn} or one of its shards does not exist")
             case "ExpiredIteratorException":
                 return ExpiredIteratorError("the shard iterator expired")
         if is_back_pressure(error):
             return StreamBusyError(f"the stream {self.arn} could not be read ({code})")
         return StreamError(f"the stream {self.arn} cannot be read ({code})")
+
+
+def _shard(described: Mapping[str, Any]) -> Shard:
+    return Shard(
+        id=described["ShardId"],
+        parent=described.get("ParentShardId") or None,
+        closed="EndingSequenceNumber" in described.get("SequenceNumberRange", {}),
+    )
 
 
 def readable(shards: Mapping[str, Shard], finished: frozenset[str] | set[str]) -> list[Shard]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from ingest.errors import SourceError
+from ingest.mapping import latest_stream
+from lake.contract.evidence import TableStream
 from lake.contract.rows import RESERVED_PREFIX
 from lake.contract.versions import table_of_stream
 from lake.errors import aws_error
@@ -69,6 +71,25 @@ class SourceTable:
     def key_names(self) -> tuple[str, ...]:
         """The names of the key attributes, the partition key first."""
         return tuple(attribute.name for attribute in self.key)
+
+
+def table_stream(dynamodb: DynamoDBClient, table: str, now_ms: Callable[[], int]) -> TableStream:
+    """Which stream a table writes its changes to now.
+
+    Raises:
+        SourceError: the table is missing, or could not be described.
+    """
+    at = now_ms()
+    try:
+        description = dynamodb.describe_table(TableName=table)["Table"]
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        raise SourceError(f"the source table {table!r} cannot be described ({code})") from error
+    except BotoCoreError as error:
+        raise SourceError(
+            f"the source table {table!r} cannot be described ({type(error).__name__})"
+        ) from error
+    return TableStream(at, latest_stream(description))
 
 
 def describe_source(dynamodb: DynamoDBClient, table: str) -> SourceTable:

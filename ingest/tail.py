@@ -14,6 +14,10 @@ of a shard that has a position. A shard that never gave a record has none: readi
 over what was trimmed there in silence. So it is known of each such shard up to when nothing of it was unread, and
 longer ago than the stream keeps a record is too long. A child may wait so long for a busy parent, a process may be
 held or its host asleep.
+
+`as_of` is never later than a row that was not read: it moves on only at the stream's end, which takes every closed
+shard's child to be listed and read (`ingest.walk`), and never where the stream was switched off meanwhile: what is
+written then leaves no record.
 """
 
 from __future__ import annotations
@@ -74,8 +78,7 @@ class Tail:
         else:
             self._as_of = since.as_of
             self._passed |= since.after
-            # A finished shard that is no longer listed will never be asked for again.
-            self._walk.resume(since.after, set(since.finished & reader.shards().keys()))
+            self._walk.resume_at(since)
         self._begun = {shard_id for shard_id, number in self._passed.items() if number is not None}
         self._listed_at = self._as_of
         self._lock = threading.Lock()
@@ -135,8 +138,10 @@ class Tail:
             raise TrimmedError(
                 "the stream was not asked for new shards in more than 24 hours, and it keeps a record for 24 hours"
             )
-        for shard_id in set(self._unread) - set(shard_ids):
-            self.on_trimmed(shard_id, None, "the shard is no longer listed")
+        if not self._walk.enabled:
+            raise TrimmedError(
+                f"the stream {self._reader.arn} was switched off: what was written since left no record"
+            )
         for shard_id in set(shard_ids) - self._begun - self._walk.finished:
             self._unread.setdefault(shard_id, self._listed_at)
         self._listed_at = self._when(asked)
@@ -164,6 +169,12 @@ class Tail:
         with self._lock:
             self._passed.pop(shard_id, None)
             self._empty_at.pop(shard_id, None)
+
+    def on_gone(self, shard_id: str, after: str | None) -> None:
+        """Never called: the tail does not go on after `on_trimmed`."""
+
+    def on_continued(self, shard_id: str) -> None:
+        """Nothing to do."""
 
     def on_state(self, *, caught_up: bool) -> None:
         """Note up to when everything that was written has been taken."""

@@ -16,6 +16,7 @@ ExplainedError                     message, remedy, exit_code
 │   ├── LakeUnavailableError       the lake refuses every write
 │   ├── StreamError                the stream cannot be read
 │   │   ├── TrimmedError           records were trimmed before they were read
+│   │   │   └── GoneError           the stream, or one of its shards, does not exist
 │   │   ├── ExpiredIteratorError   a shard iterator is older than 15 minutes
 │   │   └── StreamBusyError        the stream cannot be read at the moment; a retry helps
 │   ├── ForeignEventError          an event that does not come from a DynamoDB stream

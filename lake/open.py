@@ -34,8 +34,9 @@ class Freshness:
         table: the table's name in the snapshot.
         watermark: the position of the lake table's stream up to which changes are in it.
         as_of: what was written to the lake before then is in it, UTC; None where nobody can tell.
-        complete: whether nothing was known to be missing when it was made.
-        gaps: what may be missing, one sentence each.
+        complete: whether it lacks nothing but what was still on its way when it was made: no gap was open, and the
+            pipeline's health was known (`lake.contract.evidence`).
+        gaps: why it may lack something, one sentence each.
         newest_source_at: epoch milliseconds of the newest change in it; None if no row knows.
         made_at: when the snapshot of the table was finished, UTC.
         rows: its rows.

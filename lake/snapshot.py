@@ -99,8 +99,9 @@ class SnapshotAbout:
         lake_table: the lake table that was read.
         source_table: the source table that it follows.
         watermark: the position of the lake table's stream up to which changes are applied, as text.
-        complete: whether nothing is known to be missing.
-        gaps: the open gaps, one sentence each.
+        complete: whether it lacks nothing but what was still on its way: no gap was open, and the pipeline's health
+            was known (`lake.contract.evidence`).
+        gaps: why it may lack something, one sentence each.
         made_by: how it was made, for people.
         started_at: epoch milliseconds.
         positions: where the lake table's stream goes on; None where nobody may go on from this snapshot.
@@ -133,6 +134,8 @@ class SnapshotReport:
         seconds: how long it took.
         made_by: how it was made, for people.
         left_out: the rows that were left out because they had expired; None where they are not.
+        complete: as in `SnapshotAbout`.
+        gaps: as in `SnapshotAbout`.
     """
 
     path: Path
@@ -145,6 +148,8 @@ class SnapshotReport:
     seconds: float
     made_by: str = ""
     left_out: LeftOut | None = None
+    complete: bool = False
+    gaps: tuple[str, ...] = ()
 
 
 def build_snapshot(
@@ -184,13 +189,11 @@ def build_snapshot(
         raise SnapshotError(
             f"a table of a snapshot cannot be called {table!r}", remedy="give it another name there"
         )
-    made_by = ""
+    origin: list[SnapshotAbout] = []
 
     def told() -> SnapshotAbout:
-        nonlocal made_by
-        origin = about()
-        made_by = origin.made_by
-        return origin
+        origin.append(about())
+        return origin[0]
 
     with replacing(out) as place:
         build = _Build(place, table, tuple(key), memory_limit)
@@ -198,7 +201,11 @@ def build_snapshot(
             report = build.run(rows, changes, told, history, key_types)
         finally:
             build.close()
-    return SnapshotReport(out, table, *report, time.monotonic() - began, made_by, build.left_out)
+    seconds = time.monotonic() - began
+    about_it = origin[0]
+    return SnapshotReport(
+        out, table, *report, seconds, about_it.made_by, build.left_out, about_it.complete, about_it.gaps
+    )
 
 
 class _Build:

@@ -72,7 +72,6 @@ def snapshot(
     screen = Screen(as_json=as_json)
     pipeline = open_set_up(name, config, leave_out_expired=leave_out_expired)
     report = make_snapshot(screen, pipeline, out, source)
-    health = pipeline.health()
     screen.answer(
         {
             "pipeline": name,
@@ -84,8 +83,8 @@ def snapshot(
             "seconds": round(report.seconds, 3),
             "made_by": report.made_by,
             "left_out": asdict(report.left_out) if report.left_out else None,
-            "complete": health.complete,
-            "gaps": [gap.detail for gap in health.gaps],
+            "complete": report.complete,
+            "gaps": list(report.gaps),
         }
     )
     screen.say(
@@ -95,8 +94,8 @@ def snapshot(
     screen.say(f"made by: {report.made_by}")
     if report.left_out:
         screen.say(report.left_out.sentence)
-    for gap in health.gaps:
-        screen.say(f"GAP: {gap.detail}; the snapshot says so too (_lake.tables)")
+    for why in report.gaps:
+        screen.say(f"INCOMPLETE: {why}; the snapshot says so too (_lake.tables)")
 
 
 def export(
@@ -170,6 +169,8 @@ def export(
     screen.answer(
         {
             "table": name,
+            "complete": report.complete,
+            "gaps": list(report.gaps),
             "format": report.format,
             "path": str(report.path),
             "rows": report.rows,
@@ -182,6 +183,8 @@ def export(
     screen.say(f"{report.path}: {report.rows:,} rows, {report.bytes:,} bytes of {report.format}{files}")
     if report.increment:
         screen.say(increment_line(report.increment))
+    for why in report.gaps:
+        screen.say(f"INCOMPLETE: {why}")
 
 
 def increment_line(increment: Increment, done: str = "written") -> str:

@@ -162,7 +162,8 @@ def parity(
             "ratio": result.ratio,
             "differences": str(report),
             "complete": health.complete,
-            "gaps": [gap.detail for gap in health.gaps],
+            "gaps": list(health.lacking),
+            "state": health.state,
             **({"before": summary(before), "repair": dataclasses.asdict(mended)} if mended else {}),
             **({"sample_percent": sample} if sample else {}),
             **({"at_most": _at_most(result)} if sample else {}),
@@ -173,8 +174,8 @@ def parity(
         screen.say(
             f"a sample of {result.source_rows:,} rows: at most {_at_most(result):.4%} of all differ (95 %)"
         )
-    for gap in health.gaps:
-        screen.say(f"GAP: {gap.detail}")
+    for why in health.lacking:
+        screen.say(f"INCOMPLETE: {why}")
     if not result.exact:
         _say_what_to_do(screen, name, report, result, health.state, keys)
         raise typer.Exit(1)
@@ -273,12 +274,12 @@ def _say_what_to_do(
 
 
 def _say_what_may_come(screen: Screen, name: str, state: State) -> None:
-    if state == "not started":  # or a function does the work, whose progress only its metrics tell
+    if state == "catching up":
         screen.say(
-            f"what differs may still be on its way: `dynalake status {name}` tells how far behind it is"
+            f"what differs may still be on its way: `dynalake status {name}` tells how far behind the lake is"
         )
-    elif state != "caught up":
-        screen.say(f"the pipeline is {state}: what differs may still be on its way")
+    elif state in ("not started", "not known", "paused"):
+        screen.say(f"the pipeline's state is {state!r}: what differs may still be on its way")
 
 
 def summary(result: ParityResult) -> dict[str, Any]:

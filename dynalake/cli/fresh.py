@@ -81,12 +81,14 @@ def follow(
         signal.signal(number, lambda *_: stop.set())
     screen.say(f"following {pipeline.config.lake_table} into {out} every {every}; Ctrl-C ends it")
     published = 0
+    lacking: tuple[str, ...] = ()
 
     def show(done: Refresh) -> None:
-        nonlocal published
+        nonlocal published, lacking
         published += 1
-        if done.changes or done.source == "scan":
+        if done.changes or done.source == "scan" or done.gaps != lacking:
             _tell(screen, out, name, done)
+        lacking = done.gaps
 
     with screen.progress("rows read") as bar:
         applied = run_follow(

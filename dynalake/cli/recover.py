@@ -75,7 +75,7 @@ def redrive(
                 "gaps_closed": [gap.detail for gap in report.gaps_closed],
             },
             "complete": health.complete,
-            "gaps": [gap.detail for gap in health.gaps],
+            "gaps": list(health.lacking),
         }
     )
     _tell(screen, report)

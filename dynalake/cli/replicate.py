@@ -136,7 +136,7 @@ def run(
     )
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in report.outcomes.items() if count)
     screen.say(f"{report.records:,} records: {counts or 'nothing to do'}")
-    screen.say("caught up" if report.caught_up else "stopped before the stream's end; the next run goes on")
+    screen.say("caught up" if report.caught_up else "stopped before the stream's end; the next run continues")
     tell_gaps(screen, name, pipeline.health())
 
 
@@ -148,13 +148,17 @@ def _stop_or_leave(stop: threading.Event) -> None:
 
 
 def health_document(health: Health) -> dict[str, Any]:
-    """A pipeline's health, for scripts."""
+    """A pipeline's health, for scripts; times are epoch milliseconds."""
     return {
         "state": health.state,
         "complete": health.complete,
         "at": health.at,
         "newest_source_at": health.newest_source_at,
         "gaps": [{**dataclasses.asdict(gap), "remedy": gap.remedy} for gap in health.gaps],
+        "reason": health.reason,
+        "remedy": health.remedy,
+        "checked_at": health.checked_at,
+        "read_by": health.by,
     }
 
 
@@ -168,6 +172,10 @@ def tell_mismatches(screen: Screen, rows: int) -> None:
 
 
 def tell_gaps(screen: Screen, name: str, health: Health) -> None:
-    """Say what the lake may lack, and what mends it."""
+    """Say what the lake may lack, and what repairs it; and what is not known, and what to do about that."""
     for gap in health.gaps:
         screen.say(f"GAP since {when(gap.found_at)}: {gap.detail}: run `dynalake {gap.remedy} {name}`")
+    if health.reason in ("", "; ".join(gap.detail for gap in health.gaps)):
+        return
+    remedy = f": {health.remedy}" if health.remedy else ""
+    screen.say(f"{health.state.upper()}: {health.reason}{remedy}")

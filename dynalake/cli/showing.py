@@ -54,8 +54,9 @@ def show_status(screen: Screen, status: Status) -> None:
 
 def _state(status: Status) -> str:
     ringing = sum(state == "ALARM" for state in status.alarms.values())
+    since = f" since {when(status.health.at)}" if status.state == "not known" and status.health.at else ""
     return (
-        status.state
+        f"{status.state}{since}"
         + (f", with {len(status.health.gaps)} gap(s)" if status.health.gaps else "")
         + (f", {ringing} ALARM(S)" if ringing else "")
     )
@@ -68,8 +69,7 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
         yield "lag", "no change in 15 minutes"
     if status.iterator_age_s is not None:
         yield "behind the stream", f"{status.iterator_age_s:.1f} s"
-    if not status.by_function:
-        yield "as of", when(status.health.at)
+    yield "as of", when(status.health.at)
     yield "newest change applied", when(status.last_change_ms)
     yield "lake table", status.lake_table
     if status.rows is not None:

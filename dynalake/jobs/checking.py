@@ -37,8 +37,10 @@ from expectations.history import (
 from expectations.parity import ParityResult
 from expectations.suites import SUITES, Outcome, Plan, Rules, Suite, expected_of, judge, own_expectations
 from ingest.checkpoints import Checkpoints
+from ingest.health import HealthStore
 from ingest.shards import StreamReader
 from lake.contract.catalogue import Observation
+from lake.contract.evidence import Waiting
 from lake.contract.health import Health
 
 if TYPE_CHECKING:
@@ -67,7 +69,8 @@ class CheckJob:
         stream: the source's stream.
         policy: what the lake may see; None where it refuses it.
         checkpoints: the pipeline's entries in the checkpoint table.
-        health: what the pipeline knows about itself.
+        health: what is known about the pipeline.
+        observations: where the pipeline's health is stored.
         schema: what the catalogue knows.
         parity: compares both sides.
         cloudwatch: makes the client for metrics; None for no metrics.
@@ -86,6 +89,7 @@ class CheckJob:
     policy: Policy
     checkpoints: Checkpoints
     health: Callable[[], Health]
+    observations: HealthStore
     schema: Callable[[], Sequence[Observation]]
     parity: Callable[[], ParityResult]
     cloudwatch: Callable[[], CloudWatchClient] | None
@@ -121,6 +125,9 @@ class CheckJob:
                 lags = lags_of(lines, at)
                 self.on_step("looking for changes that wait")
                 fresh = self._freshness(lags)
+                if fresh.verdict != "unknown":
+                    since = fresh.waiting_since if fresh.verdict == "stalled" else None
+                    self.observations.found_waiting(Waiting(fresh.at, since))
                 extra += self._expect_freshness(plan, fresh, lags)
             if "drift" in suites:
                 self._expect_drift(plan, lines)
@@ -197,11 +204,19 @@ class CheckJob:
             frame,
             [each for each in expected_of("freshness", self._rules) if frame[each.column].notna().all()],
         )
+        outcomes = []
         if fresh.behind_s is None:
-            return [
+            outcomes.append(
                 Outcome("freshness", "Whether a change waits for the lake is known", "warn", fresh.sentence)
-            ]
-        return []
+            )
+        health = self.health()
+        if health.state not in ("caught up", "catching up") and not health.gaps:
+            outcomes.append(
+                Outcome(
+                    "freshness", "The pipeline's health is known", "fail", f"{health.state}: {health.reason}"
+                )
+            )
+        return outcomes
 
     def _expect_drift(self, plan: Plan, lines: Sequence[bytes]) -> None:
         history = self.schema()
@@ -222,10 +237,18 @@ class CheckJob:
 
     def _remedies(self, outcomes: Sequence[Outcome], fresh: Freshness | None) -> tuple[str, ...]:
         wrong = {each.suite for each in outcomes if each.status in ("warn", "fail")}
-        commands = [f"dynalake {gap.remedy} {self.pipeline}" for gap in self.health().gaps]
+        health = self.health()
+        commands = [
+            f"dynalake {gap.remedy} {self.pipeline}"
+            for gap in health.gaps
+            if gap.kind != "different" or "parity" not in wrong  # which has a remedy of its own, below
+        ]
+        if health.remedy and not health.gaps:
+            commands.append(health.remedy)
         if "parity" in wrong:
             commands.append(f"dynalake repair {self.pipeline} --from {self.pipeline}.parity.jsonl")
-        if fresh is not None and fresh.verdict in ("stalled", "catching up") and "freshness" in wrong:
+        # Only where the status says so, too: what was found to wait is part of the health since.
+        if fresh is not None and "freshness" in wrong and health.state == "catching up":
             commands.append(f"dynalake status {self.pipeline}")
         if "drift" in wrong:
             commands.append(f"dynalake check {self.pipeline} --suite drift --accept-schema")

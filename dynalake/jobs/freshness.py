@@ -81,7 +81,15 @@ def look_at_stream(
         SourceError: the lake cannot be read.
     """
     seen = _Seen()
-    for shard in sorted(reader.shards().values(), key=lambda shard: shard.closed):
+    listing = reader.listing()
+    shards = dict(listing.shards)
+    for name in positions.keys() - shards.keys() - finished:
+        if reader.exists(name, positions[name]):  # a list of shards may miss some
+            shards[name] = Shard(name, None, closed=False)
+    parents = {shard.parent for shard in shards.values()}
+    if listing.enabled and any(shard.closed and shard.id not in parents for shard in shards.values()):
+        seen.to_end = False  # its child is not listed yet
+    for shard in sorted(shards.values(), key=lambda shard: shard.closed):
         if shard.id not in finished:
             _look_at_shard(reader, shard, positions.get(shard.id), lake, policy, seen)
     if 0 < seen.waiting <= SECOND_LOOK:

@@ -32,7 +32,7 @@ def _subject(pipeline: Pipeline) -> Subject:
         lake_table=pipeline.config.lake_table,
         checks=pipeline.check_job(metrics=False).history(),
         schema=pipeline.schema_history(),
-        gaps=pipeline.health().gaps,
+        health=pipeline.health(),
         parity_limits=[
             (limits.parity_warn_percent / 100, "warn"),
             (limits.parity_fail_percent / 100, "fail"),

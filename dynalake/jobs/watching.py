@@ -40,6 +40,12 @@ class Watcher:
     def on_finished(self, shard_id: str) -> None:
         """Nothing to do."""
 
+    def on_gone(self, shard_id: str, after: str | None) -> None:
+        """Nothing to do."""
+
+    def on_continued(self, shard_id: str) -> None:
+        """Nothing to do."""
+
     def on_state(self, *, caught_up: bool) -> None:
         """Nothing to do."""
 
@@ -58,7 +64,7 @@ def watch_to_end(
     """
     walk = Walk(reader, watcher, monotonic, pacing)
     if since is not None:
-        walk.resume(since.after, set(since.finished & reader.shards().keys()))
+        walk.resume_at(since)
     to_the_end = threading.Event()
     to_the_end.set()
     walk.run(threading.Event(), to_the_end)

@@ -12,7 +12,7 @@ from expectations.errors import CheckError
 from expectations.frames import LAG_STEPS_MS
 from expectations.history import Check
 from lake.contract.catalogue import Observation
-from lake.contract.health import Gap
+from lake.contract.health import Health
 
 ATTRIBUTES_SHOWN: Final = 30
 """Lines of the schema's timeline: those that changed last."""
@@ -36,7 +36,7 @@ class Subject:
         lake_table: the lake table's name.
         checks: the outcomes of its checks, oldest first.
         schema: what the catalogue knows of its attributes.
-        gaps: its open gaps.
+        health: what is known about it.
         limits: parity and freshness limits: (value, "warn" or "fail"), parity as a share.
     """
 
@@ -45,18 +45,17 @@ class Subject:
     lake_table: str
     checks: Sequence[Check]
     schema: Sequence[Observation]
-    gaps: Sequence[Gap]
+    health: Health
     parity_limits: Sequence[tuple[float, str]]
     fresh_limits: Sequence[tuple[float, str]]
 
     @property
     def verdict(self) -> str:
-        """The verdict of the last check, a failure where a gap is open."""
+        """The verdict of the last check; a failure where the lake may lack something, or that is not known."""
         if not self.checks:
             return "never checked"
-        return (
-            "fail" if self.gaps and self.checks[-1].verdict in ("pass", "warn") else self.checks[-1].verdict
-        )
+        verdict = self.checks[-1].verdict
+        return "fail" if not self.health.complete and verdict in ("pass", "warn") else verdict
 
 
 def render(subjects: Sequence[Subject], now_ms: int) -> str:
@@ -148,7 +147,10 @@ def _schema_rows(schema: Sequence[Observation]) -> list[tuple[str, list[tuple[in
 
 def _next_steps(subject: Subject) -> list[tuple[str, str]]:
     """What to do next: (why, command)."""
-    steps = [(gap.detail, f"dynalake {gap.remedy} {subject.name}") for gap in subject.gaps]
+    health = subject.health
+    steps = [(gap.detail, f"dynalake {gap.remedy} {subject.name}") for gap in health.gaps]
+    if health.reason in health.lacking and health.reason not in [what for what, _ in steps]:
+        steps.append((health.reason, health.remedy))
     if not subject.checks:
         return [*steps, ("it was never checked", f"dynalake check {subject.name}")]
     known = {command for _, command in steps}

@@ -52,6 +52,8 @@ class ExportReport:
         files: how many files.
         format: its format.
         increment: how an extract for Tableau was brought up to date; None where that was not asked for.
+        complete: as in the snapshot (`lake.open.Freshness`).
+        gaps: likewise.
     """
 
     path: Path | str
@@ -60,6 +62,8 @@ class ExportReport:
     files: int
     format: Format
     increment: Increment | None = None
+    complete: bool = True
+    gaps: tuple[str, ...] = ()
 
 
 def export_table(
@@ -107,7 +111,7 @@ def export_table(
             raise ExportError(
                 f"{snapshot} has no table {table!r}; it has {', '.join(lake.tables()) or 'none'}"
             )
-        rows = lake.freshness(table).rows
+        fresh = lake.freshness(table)
         # Whoever may read the snapshot may read what is exported from it.
         mode = stat.S_IMODE(snapshot.stat().st_mode) & 0o666
         if incremental and (format == "hyper" or format == "tdsx"):
@@ -125,7 +129,14 @@ def export_table(
             if isinstance(out, Path) and (format == "hyper" or format == "tdsx"):
                 tableau.forget(out)
     return ExportReport(
-        out.absolute() if isinstance(out, Path) else out, rows, size, len(files), format, increment
+        out.absolute() if isinstance(out, Path) else out,
+        fresh.rows,
+        size,
+        len(files),
+        format,
+        increment,
+        fresh.complete,
+        fresh.gaps,
     )
 
 

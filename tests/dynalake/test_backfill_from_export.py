@@ -60,7 +60,7 @@ def test_from_a_full_export_to_parity(
     answer = json.loads(out)
     assert code == 0
     assert (answer["backfill"]["filled"], answer["export"]["kind"]) == (8, "full")
-    assert pipeline.health().complete
+    assert not pipeline.health_store.gaps()
     assert pipeline.parity(pause_s=0.0).exact
 
 
@@ -105,4 +105,4 @@ def test_what_will_not_do_is_one_line(pipeline: Pipeline, tmp_path: Path, capsys
             assert out == ""
             assert said in err, err
             assert err.count("\n") == 1
-    assert not pipeline.health().complete
+    assert pipeline.health_store.gaps()

@@ -60,7 +60,7 @@ def test_a_repair_that_was_cut_off_is_gone_on_with(
     done = progress_of(pipeline)
     assert done is not None
     assert done.done == 4
-    assert not pipeline.health().complete
+    assert pipeline.health_store.gaps()
 
     code, answer = repair(capsys)
     assert code == 0
@@ -70,7 +70,7 @@ def test_a_repair_that_was_cut_off_is_gone_on_with(
         4,
     )
     assert set(answer["estimate"]) == {"comparing both tables", "mending"}
-    assert pipeline.health().complete
+    assert not pipeline.health_store.gaps()
     assert not kept.exists()
     assert progress_of(pipeline) is None
 
@@ -95,7 +95,7 @@ def test_another_file_begins_at_its_beginning(pipeline: Pipeline, capsys: Captur
     assert (code, answer["done_by_an_earlier_run"]) == (0, 0)
     assert (answer["repair"]["written"], answer["repair"]["same"]) == (6, 2)
     assert answer["gaps_closed"] == []
-    assert not pipeline.health().complete
+    assert pipeline.health_store.gaps()
 
 
 def test_a_dry_run_tells_the_cost_and_does_nothing(

@@ -10,9 +10,10 @@ from expectations.history import Check
 from expectations.report.page import Subject
 from expectations.suites import Outcome
 from lake.contract.catalogue import Observation
-from lake.contract.health import Gap
+from lake.contract.health import Gap, Health
 from lake.contract.versions import Version
 
+NEVER: Final = Health("not started", None, None, ())
 NOW: Final = 1_795_500_000_000
 HOUR: Final = 3_600_000
 HOSTILE: Final = '<script src="https://example.com/x.js"></script><img src="https://example.com/p.png">'
@@ -36,7 +37,7 @@ def subjects() -> list[Subject]:
             ],
             gaps=[Gap("x", "trimmed", f"changes may be lost: {HOSTILE}", NOW - 5 * HOUR, NOW - HOUR)],
         ),
-        Subject("returns", "returns", "dynalake.shop.returns", [], [], [], [], []),
+        Subject("returns", "returns", "dynalake.shop.returns", [], [], NEVER, [], []),
     ]
 
 
@@ -92,7 +93,7 @@ def _subject(
         lake_table=f"dynalake.shop.{name}",
         checks=checks,
         schema=schema or usual,
-        gaps=gaps or [],
+        health=Health("gap" if gaps else "caught up", NOW, NOW, tuple(gaps or ())),
         parity_limits=[(1e-6, "warn"), (0.01, "fail")],
         fresh_limits=[(300.0, "warn"), (3600.0, "fail")],
     )

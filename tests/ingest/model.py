@@ -49,6 +49,7 @@ from ingest.walk import Reading
 from ingest.wire import from_boto3
 from ingest.worker import Worker
 from lake.contract.catalogue import OBSERVATION, TABLE
+from lake.contract.evidence import TableStream
 from lake.contract.exports import Export, open_export
 from lake.contract.health import ENTRY, PIPELINE
 from lake.contract.rows import DELETED, VERSION
@@ -183,11 +184,11 @@ class _Walker:
             ),
             world.checkpoints,
             world.health,
+            world.table_stream,
             now_ms=world.now_ms,
             monotonic=world.monotonic,
         )
         self._walk = self._worker._walk
-        self._listed = False
 
     def start(self) -> None:
         self._worker._attend()
@@ -196,11 +197,12 @@ class _Walker:
     def step(self) -> bool:
         """Look for shards or ask one shard once; whether there was anything to do."""
         readings = self._walk._readings
-        if not self._listed or not readings or self._world.random.random() < 0.1:
+        if self._walk._listing_due <= self._world.monotonic() or self._world.random.random() < 0.1:
             before = len(readings)
-            self._walk._look_for_shards(set())
-            self._listed = True
+            self._walk.look_for_shards()
             return len(readings) != before
+        if not readings:
+            return False
         names = sorted(readings)
         if self._world.random.random() < self._world.neglect:
             return self._ask(readings[names[0]])
@@ -210,7 +212,7 @@ class _Walker:
         """Look for shards and ask each shard once; whether there was anything to do."""
         readings = self._walk._readings
         before = set(readings)
-        self._walk._look_for_shards(set())
+        self._walk.look_for_shards()
         found = set(readings) != before
         went_on = [self._ask(reading) for reading in list(readings.values())]
         return found or any(went_on)
@@ -218,9 +220,8 @@ class _Walker:
     def _ask(self, reading: Reading) -> bool:
         passed = reading.after, reading.iterator is None
         self._walk._step(reading)
+        self._walk._settle(reading)
         if reading.finished:
-            self._walk._settle(reading)
-            self._listed = False
             return True
         return (reading.after, reading.iterator is None) != passed
 
@@ -229,7 +230,7 @@ class _Walker:
             self._worker._save(shard_id, finished=False)
 
     def say(self) -> None:
-        self._worker.on_state(caught_up=False)
+        self._worker.on_state(caught_up=self._walk.at_end)
 
 
 class World:
@@ -303,6 +304,9 @@ class World:
 
     def monotonic(self) -> float:
         return self._now_ms / 1000
+
+    def table_stream(self) -> TableStream:
+        return TableStream(self.now_ms(), self.stream.arn if self.stream.enabled else None)
 
     def sleep(self, seconds: float) -> None:
         self._now_ms += 1 + round(seconds * 1000)
@@ -773,10 +777,10 @@ class World:
         if self._broken and self._strict:
             raise DivergedError(self._broken[0])
         differing = self._differing()
-        health = self.health.health()
-        if differing and health.complete:
+        gaps = self.health.gaps()
+        if differing and not gaps:
             raise DivergedError(f"{differing} differ, and no gap is open")
-        if {gap.kind for gap in health.gaps} <= {"given up"}:
+        if {gap.kind for gap in gaps} <= {"given up"}:
             silent = [key for key in differing if key not in self._put_away()]
             if silent:
                 raise DivergedError(f"{silent} differ, and were not put away")
@@ -796,7 +800,7 @@ class World:
     def _check_equal(self) -> None:
         """After a repair the lake is the source, but for what no lake row can hold."""
         wrong = [key for key in self._differing() if not self._refused(key)]
-        if any(map(self._refused, self.keys)) and self.health.health().complete:
+        if any(map(self._refused, self.keys)) and not self.health.gaps():
             raise DivergedError("an item that no lake row can hold, and no gap says so")
         if wrong:
             raise DivergedError(
@@ -806,7 +810,7 @@ class World:
 
     def _check_deletes(self) -> None:
         """What is deleted in the source shows in the lake only as long as a gap says so."""
-        if not self.health.health().complete:
+        if self.health.gaps():
             return
         for key in self.keys:
             row = self.lake_table.get(self.policy.apply(key))

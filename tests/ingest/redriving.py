@@ -172,7 +172,7 @@ def the_source_is_asked_again() -> None:
     report = side.redrive()
     assert side.shown() == {"k": "5"}
     assert (report.written, report.deleted, report.settled, report.left) == (1, 1, 2, 0)
-    assert side.health.health().complete
+    assert not side.health.gaps()
 
 
 def a_record_that_comes_late_does_no_harm() -> None:
@@ -184,7 +184,7 @@ def a_record_that_comes_late_does_no_harm() -> None:
     for record in late + later:
         side.give_up(record)
     side.redrive()
-    assert side.health.health().complete
+    assert not side.health.gaps()
     side.deliver(*late)
     assert side.shown() == {"k": "3"}
 
@@ -197,7 +197,7 @@ def a_row_that_an_older_change_reaches_meanwhile_is_looked_at_again() -> None:
     side.before_a_write(lambda: side.deliver(older))
     side.redrive()
     assert side.shown() == {"k": "3"}
-    assert side.health.health().complete
+    assert not side.health.gaps()
 
 
 def a_kill_leaves_the_document() -> None:
@@ -215,7 +215,7 @@ def a_kill_leaves_the_document() -> None:
     side.redrive()
     assert side.shown() == {"k": "1"}
     assert not side.shelf.documents
-    assert side.health.health().complete
+    assert not side.health.gaps()
 
 
 def one_that_can_still_not_be_written_stays_with_its_gap() -> None:
@@ -258,7 +258,7 @@ def what_is_put_away_meanwhile_keeps_the_gap_open() -> None:
     assert side.open_gaps == ["given up"]
     assert "meanwhile" in report.gap_stays
     side.redrive()
-    assert side.health.health().complete
+    assert not side.health.gaps()
     assert side.shown() == {"k": "1", "m": "1"}
 
 
@@ -272,4 +272,4 @@ def a_pointer_means_every_record_from_its_first_to_its_last() -> None:
     side.streams.empty_answers = 3
     side.redrive()
     assert side.shown() == {f"k{n}": str(n) for n in range(4)}
-    assert side.health.health().complete
+    assert not side.health.gaps()

@@ -93,7 +93,7 @@ def test_a_full_export_fills_what_is_absent_and_closes_the_gap() -> None:
     assert side.shown() == side.expected()
     assert side.source.calls["scan"] == 0
     assert (side.row("k0") or {})[VERSION] == {"S": read_over(ABSENT)}
-    assert side.health.health().complete
+    assert not side.health.gaps()
 
 
 def test_a_line_of_an_export_overwrites_neither_a_row_nor_a_tombstone() -> None:
@@ -145,7 +145,7 @@ def test_a_killed_backfill_goes_on_with_the_export(dies_at: int, monkeypatch: py
     if report.resumed:
         assert report.read <= 12 - (dies_at - 2)
     assert side.shown() == side.expected()
-    assert side.health.health().complete
+    assert not side.health.gaps()
 
 
 def test_a_run_from_another_export_or_by_scan_begins_anew() -> None:
@@ -168,7 +168,7 @@ def test_an_export_that_grows_too_old_during_the_run_is_refused() -> None:
     side.dynamodb.hook = lambda _: side.clock.sleep(TOMBSTONE_LIFE_S / 4)
     with pytest.raises(BackfillError, match="tombstones live for 14 days"):
         side.fill(files)
-    assert not side.health.health().complete
+    assert side.health.gaps()
 
 
 def test_a_spoilt_file_ends_the_run_and_closes_nothing() -> None:
@@ -179,7 +179,7 @@ def test_a_spoilt_file_ends_the_run_and_closes_nothing() -> None:
     files[key] = whole[:-1]
     with pytest.raises(BackfillError, match="does not agree with its checksum"):
         side.fill(files)
-    assert not side.health.health().complete
+    assert side.health.gaps()
     files[key] = whole
     report = side.fill(files)
     assert (report.resumed, report.read) == (True, 6)

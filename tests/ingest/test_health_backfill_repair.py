@@ -14,9 +14,10 @@ from ingest.errors import LakeUnavailableError, SourceError
 from ingest.policy import Policy
 from ingest.repair import Repair
 from ingest.scan import Scan, segments_for
+from lake.contract.evidence import Observed, Reading, ReadingFault, TableStream
 from lake.contract.rows import VERSION
 from lake.contract.versions import read_over, streamed
-from tests.ingest.building import LABEL, LAKE, LakeSide, delete_change, fails, item, put_change
+from tests.ingest.building import ARN, LABEL, LAKE, LakeSide, delete_change, fails, item, put_change
 from tests.stubs.dynamodb import StubDynamoDB
 from tests.stubs.faults import Call, Fault, Killed, client_error
 
@@ -85,16 +86,35 @@ def at_call(operation: str, act: Callable[[], object], nth: int = 1) -> Callable
 # Health
 
 
-def test_health_says_what_was_said() -> None:
+def test_observations_are_stored_and_an_older_one_never_replaces_a_newer() -> None:
     side = Sides()
     assert side.health.health().state == "not started"
-    side.health.say("catching up", None)
-    assert side.health.health().newest_source_at is None
-    side.health.say("caught up", 5)
+    now = side.clock.now_ms()
+    fault = ReadingFault("is Disabled", "enable it", stops=True)
+    reading = Reading("function", now, ARN, at_end=False, newest_source_at=5, behind_s=1.5, faults=(fault,))
+    side.health.read(reading)
+    side.health.saw(TableStream(now, None))
+    assert side.health.observed() == Observed(reading, TableStream(now, None))
+    side.health.read(Reading("worker", now - 1, ARN, at_end=True))
+    side.health.saw(TableStream(now - 1, ARN))
+    assert side.health.observed() == Observed(reading, TableStream(now, None))
+    later = Reading("worker", now + 1, ARN, at_end=True)
+    side.health.read(later)
+    side.health.saw(TableStream(now + 1, ARN))
+    stored, table = side.health.observed().reading, side.health.observed().table
+    assert stored is not None
+    assert (stored.by, stored.at_end, stored.behind_s, stored.faults) == ("worker", True, None, ())
+    assert table == TableStream(now + 1, ARN)
+    assert side.health.health().complete
+
+
+def test_what_an_older_version_stored_allows_no_claim() -> None:
+    side = Sides()
+    now = {"N": str(side.clock.now_ms())}
+    side.checkpoints.put("health", {"state": {"S": "caught up"}, "at": now})
     health = side.health.health()
-    assert (health.state, health.newest_source_at, health.at, health.complete) == (
-        "caught up", 5, side.clock.now_ms(), True,
-    )  # fmt: skip
+    assert (health.state, health.complete) == ("not known", False)
+    assert health.reason
 
 
 def test_a_gap_is_opened_once_and_closed_by_what_covers_it() -> None:
@@ -104,9 +124,9 @@ def test_a_gap_is_opened_once_and_closed_by_what_covers_it() -> None:
     side.health.open_gap("y", "not backfilled", "why")
     side.clock.sleep(1)
     assert [gap.id for gap in side.health.close_gaps("backfill", side.clock.now_ms())] == ["y"]
-    assert not side.health.health().complete
+    assert side.health.gaps()
     assert [gap.id for gap in side.health.close_gaps("repair", side.clock.now_ms())] == ["x"]
-    assert side.health.health().complete
+    assert not side.health.gaps()
     assert side.health.close_gaps("repair", side.clock.now_ms()) == []
     assert side.health.open_gap("x", "trimmed", "again"), "a closed gap can be opened again"
 
@@ -164,7 +184,7 @@ def test_a_backfill_fills_what_is_absent_and_closes_its_gap() -> None:
         2,
     )
     assert report.read_units > 0
-    assert side.health.health().complete
+    assert not side.health.gaps()
 
 
 def test_a_backfill_never_overwrites_and_tombstones_block_it() -> None:
@@ -220,7 +240,7 @@ def test_a_backfill_goes_on_after_a_kill_at_any_call(nth: int, effect: Any) -> N
     while side.dynamodb.landing:
         side.dynamodb.land()
     assert side.shown() == side.expected()
-    assert side.health.health().complete
+    assert not side.health.gaps()
     assert report.segments_done == report.segments == 2
 
 

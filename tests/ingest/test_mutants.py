@@ -65,7 +65,7 @@ def found_again_during_the_repair() -> None:
     side.clock.sleep(1)
     side.health.open_gap("g", "trimmed", "why")
     side.health.close_gaps("repair", began)
-    assert not side.health.health().complete
+    assert side.health.gaps()
 
 
 def found_again_while_it_is_closed() -> None:
@@ -82,7 +82,7 @@ def found_again_while_it_is_closed() -> None:
     side.dynamodb.hook = closes_first
     side.health.open_gap("g", "trimmed", "why")
     assert closed
-    assert not side.health.health().complete
+    assert side.health.gaps()
 
 
 ALONE: Final[Mapping[Mutant, Callable[[], None]]] = {

@@ -136,7 +136,7 @@ def test_documents_of_others_are_left_and_do_not_keep_the_gap_open() -> None:
     report = side.redrive()
     assert set(side.shelf.documents) == {"theirs", "their table"}
     assert (report.foreign, report.settled) == (2, 1)
-    assert side.health.health().complete
+    assert not side.health.gaps()
 
 
 def test_a_payload_may_be_an_object_and_one_that_is_cut_off_is_read_from_the_stream() -> None:
@@ -219,7 +219,7 @@ def test_a_stream_that_is_busy_keeps_the_pointer_for_the_next_run() -> None:
     side.streams.expire_iterators()
     side.redrive()
     assert side.shown() == {"k": "1", "m": "1"}
-    assert side.health.health().complete
+    assert not side.health.gaps()
 
 
 def test_a_stream_that_may_not_be_read_keeps_the_pointer() -> None:
@@ -236,7 +236,7 @@ def test_what_fails_is_said_even_where_nobody_had_noted_a_gap() -> None:
     side = PutAway()
     side.give_up(side.put("bad", 1, _lake_x={"S": "1"}))
     side.health.close_gaps("repair", side.clock.now_ms())
-    assert side.health.health().complete
+    assert not side.health.gaps()
     side.redrive()
     assert side.open_gaps == ["given up"]
 
@@ -367,7 +367,7 @@ def test_from_each_kind_of_place(place: str, tmp_path: Path) -> None:
     report = side.redrive(shelf_of(address, s3, sqs))
     assert (report.documents, report.settled, report.left) == (1, 1, 0)
     assert side.shown() == {"a": "1", "b": "1", "bad": "2"}
-    assert side.health.health().complete
+    assert not side.health.gaps()
     if place == "folder":
         assert len(list((tmp_path / "done").rglob("*.json"))) == 3
 

@@ -127,7 +127,7 @@ def test_a_child_that_came_and_went_while_its_parent_was_read_is_refused() -> No
     lake.stream.forget(child.id)
     until(lambda: child.id not in tail._walk._shards)
     lake.held.set()
-    with pytest.raises(TrimmedError, match=r"after its beginning: the shard is no longer listed"):
+    with pytest.raises(TrimmedError, match=r"after its beginning: the shard does not exist any more"):
         tail.finish()
 
 
@@ -164,3 +164,41 @@ def test_nothing_is_called_fresh_that_was_not_asked_for_since() -> None:
 def tail_as_of(tail: Tail) -> int:
     with tail.pause() as positions:
         return positions.as_of
+
+
+def test_as_of_does_not_pass_rows_of_a_child_that_is_not_listed_yet() -> None:
+    """The lake's stream is enabled, so a closed shard has a child, whatever the list shows."""
+    lake = Lake()
+    tail = lake.tail()
+    until(lambda: lake.streams.calls["get_records"] > 5)
+    child = lake.stream.roll(lake.root)
+    lake.streams.unlisted = {child.id}
+    until(lambda: lake.root in tail._walk.finished)
+    lake.clock.sleep(60)
+    lake.put("b")
+    lake.listed_again()
+    written_at = lake.clock.now_ms()
+    assert lake.taken == []
+    assert tail_as_of(tail) < written_at
+    lake.streams.unlisted = set()
+    assert tail.finish().as_of >= written_at
+    assert lake.taken == ["b"]
+
+
+def test_a_shard_that_a_list_misses_is_taken_on() -> None:
+    lake = Lake(shards=2)
+    tail = lake.tail()
+    lake.streams.unlisted = set(lake.stream.shards)
+    lake.listed_again()
+    lake.put("a", "b", "c")
+    tail.finish()
+    assert sorted(lake.taken) == ["a", "b", "c"]
+
+
+def test_a_stream_that_is_switched_off_meanwhile_is_refused() -> None:
+    lake = Lake()
+    tail = lake.tail()
+    lake.put("a")
+    lake.stream.switch_off()
+    with pytest.raises(TrimmedError, match="switched off"):
+        tail.finish()

@@ -16,7 +16,8 @@ from ingest.delivery import Delivery, RetryRule
 from ingest.errors import LakeUnavailableError, StreamError
 from ingest.shards import StreamReader, readable
 from ingest.walk import Pacing
-from ingest.worker import Worker, WorkerReport
+from ingest.worker import Worker, WorkerReport, replicate
+from lake.contract.evidence import Reading, TableStream
 from tests.ingest.building import NOW_MS, FakeEvent, LakeSide, fails, item
 from tests.stubs.dynamodb import StubDynamoDB
 from tests.stubs.faults import Call, Fault, client_error, server_error, throttled
@@ -77,10 +78,17 @@ class Run:
             ),
             self.side.checkpoints,
             self.side.health,
+            self.latest,
             now_ms=self.side.clock.now_ms,
             monotonic=monotonic,
             pacing=pacing,
         )
+
+    def latest(self) -> TableStream:
+        """Which stream the table has: the one that takes records."""
+        recorder = self.table.stream
+        arn = recorder.arn if isinstance(recorder, StubStream) and recorder.enabled else None
+        return TableStream(self.side.clock.now_ms(), arn)
 
     def drain(self) -> WorkerReport:
         stop, finish = threading.Event(), threading.Event()
@@ -90,7 +98,8 @@ class Run:
     def shard_of(self, number: int) -> str:
         return next(
             shard.id
-            for shard in self.stream.shards.values()
+            for stream in self.streams.streams.values()
+            for shard in stream.shards.values()
             if any(int(record["dynamodb"]["SequenceNumber"]) == number for record in shard.records)
         )
 
@@ -208,7 +217,8 @@ def test_records_that_were_trimmed_are_a_gap_between_two_moments() -> None:
     run.side.clock.sleep(30 * 3600)
     run.put("b", "c", "d")
     shard = run.stream.open_shards()[0]
-    run.side.health.say("caught up", None)  # somebody attended; this is about the shard alone
+    now = run.side.clock.now_ms()
+    run.side.health.read(Reading("worker", now, run.stream.arn, at_end=True))  # this is about the shard alone
     run.stream.trim(shard.id, 3)
     report = run.drain()
     ((kind, detail),) = gaps(run)
@@ -233,7 +243,7 @@ def test_a_shard_that_vanished_before_its_end_is_a_gap() -> None:
     run.drain()
     ((kind, detail),) = gaps(run)
     assert kind == "trimmed"
-    assert "no longer listed" in detail
+    assert "does not exist any more" in detail
     assert run.side.shown().keys() == {"a", "c"}
     run.drain()
     assert len(gaps(run)) == 1, "it is found once"
@@ -531,8 +541,13 @@ def test_what_cannot_be_put_away_holds_the_shard() -> None:
 def test_health_says_caught_up_only_at_the_end_of_every_shard() -> None:
     run = Run(shards=3)
     said: list[str] = []
-    say = run.side.health.say
-    run.side.health.say = lambda state, newest: (said.append(state), say(state, newest))  # type: ignore[assignment,method-assign,func-returns-value]
+    read = run.side.health.read
+
+    def noting(reading: Reading) -> None:
+        said.append("caught up" if reading.at_end else "catching up")
+        read(reading)
+
+    run.side.health.read = noting  # type: ignore[method-assign]
     run.put(*(f"k{n}" for n in range(9)))
     run.drain()
     assert said[0] == "catching up"
@@ -552,3 +567,210 @@ def test_a_few_empty_answers_are_not_the_end() -> None:
     patient = Pacing(least_s=0.0, most_s=0.01, listing_s=0.02, quiet_answers=3, quiet_s=0.02)
     assert run.worker(patient, stop).run(stop, finish).caught_up
     assert run.side.shown() == run.expected()
+
+
+# Lists of shards that miss something
+
+
+def test_a_shard_that_one_list_misses_is_probed_and_read_on() -> None:
+    """One incomplete answer of DescribeStream used to end an open shard for ever."""
+    run = Run(shards=2)
+    run.put(*(f"k{n}" for n in range(8)))
+    run.drain()
+    missed = {run.shard_of(run.order[0][1])}
+    run.streams.unlisted = missed
+    run.put(*(f"k{n}" for n in range(8)))
+    run.drain()
+    assert run.side.shown() == run.expected(), "it is read while it is not listed"
+    assert not gaps(run)
+    saved = run.side.checkpoints.shards(run.stream.label)
+    assert not any(checkpoint.finished for checkpoint in saved.values())
+    run.streams.unlisted = set()
+    run.put(*(f"k{n}" for n in range(8)))
+    run.drain()
+    assert run.side.shown() == run.expected()
+    assert run.side.health.health().state == "caught up"
+
+
+def test_a_shard_that_is_misjudged_gone_is_read_on_when_it_is_listed_again() -> None:
+    """Neither the list nor the probe shows it for a while: what may be lost is a gap, and nothing is finished."""
+    run = Run()
+    run.put("a")
+    run.drain()
+    (shard,) = run.stream.open_shards()
+    shard.listed = False
+    run.drain()
+    ((kind, detail),) = gaps(run)
+    assert kind == "trimmed"
+    assert "does not exist any more" in detail
+    run.drain()
+    assert len(gaps(run)) == 1, "it is found once"
+    shard.listed = True
+    run.put("b")
+    run.drain()
+    assert run.side.shown() == run.expected()
+    assert not run.side.checkpoints.shards(run.stream.label)[shard.id].finished
+
+
+def test_a_shard_that_the_first_list_misses_is_found_before_the_end_is_claimed() -> None:
+    run = Run(shards=2)
+    run.put(*(f"k{n}" for n in range(8)))
+    run.streams.unlisted = {next(iter(run.stream.shards))}
+    listings = [0]
+
+    def hook(call: Call) -> Fault | None:
+        if call.operation == "describe_stream":
+            listings[0] += 1
+            if listings[0] == 2:
+                run.streams.unlisted = set()
+        return None
+
+    run.streams.hook = hook
+    assert run.drain().caught_up
+    assert run.side.shown() == run.expected()
+
+
+def test_a_parent_that_is_missed_while_its_child_is_listed_is_read_first() -> None:
+    run = Run()
+    run.put("a", "b")
+    (parent,) = run.stream.open_shards()
+    child = run.stream.roll(parent.id)
+    run.put("a")
+    run.streams.unlisted = {parent.id}
+    run.drain()
+    assert [shard for shard, _ in run.order] == [parent.id, parent.id, child.id]
+    assert not gaps(run)
+
+
+@pytest.mark.parametrize("seen_closed", [True, False])
+def test_a_closed_shard_without_a_child_is_not_the_end_of_an_enabled_stream(seen_closed: bool) -> None:
+    """The list shows the child later than the parent's end, which its reader finds first."""
+    run = Run()
+    run.put("a")
+    (parent,) = run.stream.open_shards()
+    child = run.stream.roll(parent.id)
+    run.put("b")
+    run.streams.unlisted = {child.id}
+    run.streams.closed_unseen = set() if seen_closed else {parent.id}
+    worker = run.worker()
+    stop, finish = threading.Event(), threading.Event()
+    finish.set()
+    listings = [0]
+
+    def hook(call: Call) -> Fault | None:
+        if call.operation == "describe_stream":
+            listings[0] += 1
+            if listings[0] == 20:
+                stop.set()
+        return None
+
+    run.streams.hook = hook
+    report = worker.run(stop, finish)
+    assert not report.caught_up
+    assert run.side.health.health().state == "catching up"
+    run.streams.unlisted = run.streams.closed_unseen = set()
+    run.streams.hook = lambda _: None
+    assert run.drain().caught_up
+    assert run.side.shown() == run.expected()
+
+
+def test_a_later_worker_waits_for_a_child_that_an_earlier_one_did_not_see() -> None:
+    """The later one's lists miss the finished parent, too, so that nothing in them points to the child."""
+    run = Run(shards=2)
+    run.put(*(f"k{n}" for n in range(8)))
+    parent = run.stream.open_shards()[0]
+    child = run.stream.roll(parent.id)
+    run.put(*(f"k{n}" for n in range(8)))
+    run.streams.unlisted = {child.id}
+    for missed in ({child.id}, {child.id, parent.id}):
+        run.streams.unlisted = missed
+        stop, finish = threading.Event(), threading.Event()
+        finish.set()
+        until_listed = run.streams.calls["describe_stream"] + 10
+
+        def hook(call: Call, until: int = until_listed, stop: threading.Event = stop) -> Fault | None:
+            if call.operation == "describe_stream" and run.streams.calls["describe_stream"] >= until:
+                stop.set()
+            return None
+
+        run.streams.hook = hook
+        assert not run.worker(stop=stop).run(stop, finish).caught_up
+    run.streams.hook = lambda _: None
+    run.streams.unlisted = set()
+    assert run.drain().caught_up
+    assert run.side.shown() == run.expected()
+    assert not any(each.childless for each in run.side.checkpoints.shards(run.stream.label).values())
+
+
+# A stream that is switched off and on while the worker runs
+
+
+def switch(run: Run, *, on: bool = True) -> StubStream:
+    """Switch the table's stream off, make a change that leaves no record, and switch it on again; the old one."""
+    old = run.stream
+    old.switch_off()
+    run.table.stream = None
+    run.put("lost")
+    if on:
+        run.stream = StubStream("orders", label="2026-11-25T06:00:00.000", now_ms=run.side.clock.now_ms)
+        run.streams.add(run.stream)
+        run.table.stream = run.stream
+        run.put("new")
+    return old
+
+
+def follow(run: Run) -> WorkerReport:
+    """A worker that reads what stream the table has, until it is caught up."""
+    stop, finish = threading.Event(), threading.Event()
+    finish.set()
+
+    def worker(arn: str, report: WorkerReport) -> Worker:
+        made = run.worker(stop=stop)
+        made._reader = made._walk._reader = StreamReader(run.streams.client, arn)
+        made._report = report
+        return made
+
+    return replicate(worker, run.stream.arn, stop, finish)
+
+
+def test_a_switch_while_the_worker_runs_is_a_gap_and_the_new_stream_is_read_on() -> None:
+    run = Run()
+    run.put("a", "b", "c")
+    switched: list[StubStream] = []
+
+    def hook(call: Call) -> Fault | None:
+        if call.operation == "get_records" and not switched:
+            switched.append(switch(run))
+        return None
+
+    run.streams.hook = hook
+    report = follow(run)
+    assert report.caught_up
+    assert run.side.shown().keys() == {"a", "b", "c", "new"}, "the rest of the old stream is read, too"
+    ((kind, detail),) = gaps(run)
+    assert kind == "stream changed"
+    assert report.gaps == [detail]
+    noted = run.side.checkpoints.stream()
+    assert noted is not None
+    assert noted.arn == run.stream.arn
+    health = run.side.health.health()
+    assert (health.state, health.complete) == ("gap", False)
+    run.side.health.close_gaps("repair", run.side.clock.now_ms())
+    assert run.side.health.health().complete
+
+
+def test_a_stream_that_is_off_is_a_gap_and_never_caught_up() -> None:
+    run = Run()
+    run.put("a")
+    run.drain()
+    switch(run, on=False)
+    assert not run.drain().caught_up
+    ((kind, detail),) = gaps(run)
+    assert kind == "stream changed"
+    assert "the stream is switched off" in detail
+    run.side.clock.sleep(1)
+    run.side.health.close_gaps("repair", run.side.clock.now_ms())
+    health = run.side.health.health()
+    assert health.state == "gap", "while it is off, changes go on leaving no record"
+    assert "off" in health.reason
+    assert "doctor" in health.remedy

@@ -9,6 +9,8 @@
     stream.switch_off(); StubStream("orders", label=…)         # switched on again: another label
     streams.expire_iterators(); streams.empty_answers = 2      # the next two GetRecords give nothing
     streams.rewind = 2                                         # the next GetRecords begins 2 records earlier
+    streams.unlisted = {shard_id}                              # DescribeStream misses them for now; they exist
+    streams.closed_unseen = {shard_id}                         # likewise, that they were closed
 
 By the API reference and the developer guide: sequence numbers rise within a stream and have 21 to 40 digits; an
 item's changes are in one shard until it closes, then in one of its children; an iterator lives 15 minutes; asked
@@ -75,6 +77,7 @@ class StubStream:
         self.arn = f"arn:aws:dynamodb:eu-west-1:111111111111:table/{table}/stream/{label}"
         self.shards: dict[str, StubShard] = {}
         self.view = view
+        self.enabled = True
         self._now_ms = now_ms
         self._next = first
         width = 2**32 // shards
@@ -145,6 +148,7 @@ class StubStream:
 
     def switch_off(self) -> None:
         """The stream takes no more records; what it has can be read for 24 hours."""
+        self.enabled = False
         for shard in self.shards.values():
             shard.closed = True
 
@@ -181,6 +185,8 @@ class StubStreams:
         self.page_size = page_size
         self.empty_answers = 0
         self.rewind = 0
+        self.unlisted: set[str] = set()
+        self.closed_unseen: set[str] = set()
         self._clock = clock
         self._validate = check
         self._iterators: dict[str, _Position] = {}
@@ -202,15 +208,21 @@ class StubStreams:
     def describe_stream(self, **request: Any) -> dict[str, Any]:
         self._begin("describe_stream", request)
         stream = self._stream("DescribeStream", request["StreamArn"])
-        ids = sorted(shard.id for shard in stream.shards.values() if shard.listed)
+        ids = sorted(
+            shard.id for shard in stream.shards.values() if shard.listed and shard.id not in self.unlisted
+        )
         after = request.get("ExclusiveStartShardId", "")
         rest = [shard_id for shard_id in ids if shard_id > after]
         page = rest[: min(self.page_size, request.get("Limit", 100))]
         description: dict[str, Any] = {
             "StreamArn": stream.arn,
             "StreamLabel": stream.label,
+            "StreamStatus": "ENABLED" if stream.enabled else "DISABLED",
             "StreamViewType": stream.view,
-            "Shards": [_described(stream.shards[shard_id]) for shard_id in page],
+            "Shards": [
+                _described(stream.shards[shard_id], seen_closed=shard_id not in self.closed_unseen)
+                for shard_id in page
+            ],
         }
         if len(page) < len(rest):
             description["LastEvaluatedShardId"] = page[-1]
@@ -278,10 +290,10 @@ class StubStreams:
         return name
 
 
-def _described(shard: StubShard) -> dict[str, Any]:
+def _described(shard: StubShard, *, seen_closed: bool = True) -> dict[str, Any]:
     numbers = [record["dynamodb"]["SequenceNumber"] for record in shard.records]
     span: dict[str, str] = {"StartingSequenceNumber": numbers[0] if numbers else str(FIRST_SEQUENCE_NUMBER)}
-    if shard.closed:
+    if shard.closed and seen_closed:
         span["EndingSequenceNumber"] = numbers[-1] if numbers else span["StartingSequenceNumber"]
     described: dict[str, Any] = {"ShardId": shard.id, "SequenceNumberRange": span}
     if shard.parent is not None:

@@ -164,12 +164,17 @@ def check(pipeline: str, suite: str = "all", *, config: PathLike = "dynalake.tom
 
 @_explained
 def parity(
-    pipeline: str, *, pause_s: float | None = None, config: PathLike = "dynalake.toml"
+    pipeline: str,
+    *,
+    snapshot: PathLike | None = None,
+    pause_s: float | None = None,
+    config: PathLike = "dynalake.toml",
 ) -> ParityResult:
     """Compare source and lake, every row by its content; what is in flight is looked at again before it counts.
 
     Args:
         pipeline: the pipeline's name in the configuration.
+        snapshot: a snapshot, `*.duckdb`, that is compared with the lake, too.
         pause_s: seconds between two looks at a row that differs, the stream's time to deliver; two if None.
         config: the configuration file.
 
@@ -177,20 +182,28 @@ def parity(
         dynalake.errors.UserError: the configuration or the credentials are not as they must be.
         expectations.errors.ParityError: the sides cannot be compared.
     """
+    from dynalake.jobs.parity import Scope
+
     opened = open_pipeline(pipeline, config=config)
+    scope = Scope(lake=None if snapshot is None else str(snapshot))
     with progress(f"parity of {pipeline}") as shown:
-        return opened.parity(pause_s=pause_s, on_progress=_both_sides(shown))
+        return opened.parity(scope, pause_s=pause_s, on_progress=_both_sides(shown))
 
 
 @_explained
 def repair(
-    pipeline: str, found: ParityResult | None = None, *, config: PathLike = "dynalake.toml"
+    pipeline: str,
+    found: ParityResult | None = None,
+    *,
+    reset_version: bool = False,
+    config: PathLike = "dynalake.toml",
 ) -> RepairReport:
     """Make the lake's rows that differ what the source's are, by reading these again.
 
     Args:
         pipeline: the pipeline's name in the configuration.
         found: what `parity` found; compared anew if None.
+        reset_version: write rows anew whose version is forged; they are refused otherwise.
         config: the configuration file.
 
     Raises:
@@ -206,7 +219,15 @@ def repair(
             remedy=f"run `dynalake repair {pipeline}`, which states its cost first and can be resumed",
         )
     with progress(f"repair of {pipeline}", total=len(keys)) as shown:
-        return open_pipeline(pipeline, config=config).repair(keys, lambda report: shown.at(report.asked))
+        return open_pipeline(pipeline, config=config).repair(
+            keys,
+            lambda report: shown.at(report.asked),
+            reset_versions_of=[
+                each.source_key for each in found.differences if each.forged and each.source_key
+            ]
+            if reset_version
+            else None,
+        )
 
 
 @_explained

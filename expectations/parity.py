@@ -126,6 +126,9 @@ class ParityResult:
         if self.exact:
             return shown + html_note("source and lake are the same")
         shown += html_note(f"{self.ratio:.4%} of the rows do not agree")
+        shown += "".join(map(html_note, self.problems))
+        if self.forged:
+            shown += html_note(f"{self.forged:,} rows have a version that dynalake did not write")
         if self.refused:
             shown += html_note(f"{self.refused:,} rows of the source are refused by the policy")
         rows = [

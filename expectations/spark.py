@@ -51,7 +51,9 @@ SELECT
   CASE WHEN lake.key IS NULL THEN 'missing' WHEN source.key IS NULL THEN 'extra' ELSE 'different' END AS reason,
   coalesce(source.key, lake.key) AS key
 FROM source FULL JOIN lake ON source.key = lake.key
-WHERE source.key IS NULL OR lake.key IS NULL OR source.digest <> lake.digest""",
+WHERE source.key IS NULL OR lake.key IS NULL OR source.digest <> lake.digest
+UNION SELECT 'duplicate' AS reason, key FROM source GROUP BY key HAVING count(*) > 1
+UNION SELECT 'duplicate' AS reason, key FROM lake GROUP BY key HAVING count(*) > 1""",
         """SELECT concat('{"reason":"', reason, '","key":', key, ',"source_key":', key, ',"attributes":[]}') AS value
 FROM parity ORDER BY key""",
     )

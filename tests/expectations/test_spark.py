@@ -83,6 +83,19 @@ def _name(item: Item) -> tuple[str, str]:
     return item["pk"]["S"], item["sk"]["N"]
 
 
+def test_spark_finds_a_key_that_is_there_twice(tmp_path: Path, spark: Any) -> None:
+    rng = random.Random(6)
+    source = [rich_item(rng, number) for number in range(10)]
+    lake = [{**each, "_lake_version": {"S": "x"}} for each in (*source, source[3])]
+    statements = parity_sql(
+        str(export(tmp_path / "source", source)), str(export(tmp_path / "lake", lake)), ["pk", "sk"]
+    )
+    for statement in statements[:-1]:
+        spark.sql(statement)
+    found = [json.loads(row.get(0)) for row in spark.sql(statements[-1]).collectAsList()]
+    assert [(each["reason"], _name(each["key"])) for each in found] == [("duplicate", _name(source[3]))]
+
+
 def test_a_key_that_cannot_stand_in_sql_is_refused() -> None:
     with pytest.raises(ParityError, match="has a quote"):
         parity_sql("a", "b", ["p'k"])

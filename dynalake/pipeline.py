@@ -339,6 +339,7 @@ class Pipeline:
             leave_same=leave_same,
             labels=self.known_labels(),
             reset=reset,
+            note_label=self.checkpoints().note_label,
             on_mismatches=self._count_mismatches,
         )
 

@@ -29,7 +29,7 @@ from ingest.quarantine import Quarantine
 from ingest.records import refuse_reserved
 from ingest.wire import from_boto3, to_boto3
 from lake.contract.rows import VERSION, Change, is_tombstone, source_item, version_of
-from lake.contract.versions import ABSENT, KnownLabels, Version, is_newer, read_over
+from lake.contract.versions import ABSENT, KnownLabels, Version, is_future, is_newer, label_of, read_over
 from lake.errors import ContractError, aws_error
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ class Repair:
         labels: KnownLabels | None = None,
         reset: Callable[[Mapping[str, Any]], Version | None] | None = None,
         on_mismatches: Callable[[int], None] = lambda _rows: None,
+        note_label: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Join the parts.
 
@@ -158,6 +159,7 @@ class Repair:
             reset: for rows whose version is forged, gives the newest version that is known of a source key, None
                 for none; such a row is written with the version that follows. They are refused if None.
             on_mismatches: called with how many rows of a batch have a value that the policy cannot be applied to.
+            note_label: keeps the stream label of a version that a caller knows on record; called once for each label.
         """
         self._on_mismatches = on_mismatches
         self._looked = _Looked()
@@ -172,6 +174,8 @@ class Repair:
         self._leave_same = leave_same
         self._labels = labels
         self._reset = reset
+        self._note_label = note_label
+        self._met: set[str] = set()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="repair") if threads > 1 else None
 
     def mend(
@@ -253,6 +257,8 @@ class Repair:
         """What became of a row, or, with a change that is to be written, what is known of it before."""
         dropped = self._looked.dropped = []
         try:
+            if wanted.known is not None:
+                self._meet(label_of(wanted.known))
             change = self._read(wanted.key, *([] if wanted.known is None else [wanted.known]))
         except (MalformedRecordError, ContractError) as error:
             refused = isinstance(error, PolicyRefusedError)
@@ -261,6 +267,19 @@ class Repair:
             return Mended(wanted, "absent"), None
         looked = Mended(wanted, "same", mismatch=bool(dropped))
         return (looked, None) if change is SAME else (looked, change)
+
+    def _meet(self, label: str | None) -> None:
+        """Put the stream label of a known version on record before a row gets a version of it.
+
+        Raises:
+            MalformedRecordError: no stream can have this label.
+        """
+        if label is None or label in self._met:
+            return
+        if is_future(label, self._now_ms()):
+            raise MalformedRecordError("the record's stream label is in the future, so the record is forged")
+        self._note_label(label)
+        self._met.add(label)
 
     def _read(self, key: Mapping[str, Any], *known: Version) -> Change | None:
         """The change that mends a row; None where neither side has it. The order of the reads is the point."""

@@ -14,10 +14,10 @@ from dynalake.jobs.parity import Scope
 from dynalake.jobs.refresh import refresh
 from dynalake.pipeline import Pipeline
 from expectations.parity import ParityResult
-from ingest.repair import Refusal
+from ingest.repair import Refusal, Wanted
 from ingest.walk import Pacing
 from ingest.wire import from_boto3, to_boto3
-from lake.contract.versions import label_of_stream
+from lake.contract.versions import label_of_stream, streamed
 from lake.open import open_lake
 from tests.dynalake.accounts import command, make_source, open_pipeline, put, write_config
 
@@ -177,3 +177,16 @@ def test_every_stream_that_is_read_stays_on_record(config: Path) -> None:
     report = pipeline.replicator().process({"Records": [forged]})
     assert report.outcomes["quarantined"] == 1
     assert not any(label.startswith("9999") for label in pipeline.known_labels().labels)
+
+
+def test_a_record_that_is_redriven_puts_its_stream_on_record_unless_it_is_forged(config: Path) -> None:
+    pipeline = open_pipeline(config)
+    label = label_of_stream(pipeline.source_table.stream_arn)
+    mender = pipeline.mender()
+    genuine = Wanted({"pk": {"S": "k2"}}, streamed(f"{label}1", "1" * 21))
+    forged = Wanted({"pk": {"S": "k1"}}, streamed("9999-01-01T00:00:00.000", "1" * 21))
+    outcomes = {each.wanted.key["pk"]["S"]: each.outcome for each in mender.settle([genuine, forged])}
+    assert outcomes == {"k1": "refused", "k2": "written"}
+    known = pipeline.known_labels()
+    assert f"{label}1" in known.labels
+    assert known.forgery(lake_row(pipeline, "k2")["_lake_version"]) is None

@@ -175,6 +175,17 @@ def test_two_source_items_that_become_one_row_are_an_error() -> None:
         compared(Table(item(1), item(2)), Table(), collapse)
 
 
+def test_a_row_that_is_twice_in_an_export_of_the_lake_is_an_error() -> None:
+    with pytest.raises(ParityError, match="1 rows of the lake share a key"):
+        compare(
+            Side(lines([item(1)]), lambda _keys: []),
+            Side(lines([row(1), row(1)]), lambda _keys: []),
+            ["pk"],
+            None,
+            sleep=lambda _s: None,
+        )
+
+
 def test_an_item_without_its_key_is_an_error() -> None:
     with pytest.raises(ParityError, match="lacks its key attribute 'pk'"):
         compare(

@@ -179,7 +179,13 @@ class Deployer:
         stack = stack_name(self.deployment.pipeline, "lake")
         missing = table_is_missing(self._account("lake").dynamodb(), self.deployment.config.lake_table)
         makes_table = missing or self.stacks("lake").has(stack, "Table")
-        return self.deployment.lake(self._lake_key(), makes_table=makes_table)
+        return self.deployment.lake(self._lake_key(), makes_table=makes_table, shared_key=self._shared_key())
+
+    def _shared_key(self) -> str:
+        """The customer key of the shared tables, as this configuration or an earlier deployment says; empty if none."""
+        shared = self.deployment.shared()
+        kept = self.stacks("lake").parameters(shared.stack)
+        return str(shared.parameters.get("KmsKeyArn", kept.get("KmsKeyArn", "")))
 
     @property
     def _code_bucket(self) -> str:

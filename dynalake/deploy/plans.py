@@ -109,12 +109,13 @@ class Deployment:
             keeps_parameters=True,
         )
 
-    def lake(self, key: TableKey, *, makes_table: bool) -> Plan:
+    def lake(self, key: TableKey, *, makes_table: bool, shared_key: str = "") -> Plan:
         """The lake side's stack.
 
         Args:
             key: the lake table's key.
             makes_table: whether the stack makes the lake table, or one is there.
+            shared_key: the customer key of the shared tables; empty if they have none.
         """
         names = dict(
             zip(
@@ -131,6 +132,7 @@ class Deployment:
             "FunctionRoleArn": self.function_role_arn(),
             "ExternalId": self.external_id,
             "LakeTable": "make" if makes_table else "existing",
+            "SharedKmsKeyArn": shared_key,
         }
         for (name, type_), attribute in names.items():
             parameters[name], parameters[type_] = attribute

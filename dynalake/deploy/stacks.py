@@ -139,6 +139,11 @@ class Stacks:
         stack = self.find(name) or {}
         return {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", ())}
 
+    def parameters(self, name: str) -> dict[str, str]:
+        """A stack's parameters; none where there is no such stack."""
+        stack = self.find(name) or {}
+        return {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", ())}
+
     def has(self, name: str, logical_id: str) -> bool:
         """Whether a stack has a resource."""
         try:
@@ -160,7 +165,7 @@ class Stacks:
         """
         known = self._check_parameters(plan)
         is_new = self._prepare(plan.stack)
-        kept = sorted((self._has_parameters(plan.stack) & known) - plan.parameters.keys())
+        kept = sorted((self.parameters(plan.stack).keys() & known) - plan.parameters.keys())
         if is_new or not plan.keeps_parameters:
             kept = []
         parameters: list[ParameterTypeDef] = [
@@ -269,10 +274,6 @@ class Stacks:
                 remedy=f"use one of {', '.join(sorted(names))}",
             )
         return names
-
-    def _has_parameters(self, name: str) -> set[str]:
-        """The parameters that a stack was given."""
-        return {each["ParameterKey"] for each in (self.find(name) or {}).get("Parameters", ())}
 
     def _prepare(self, name: str) -> bool:
         """Whether the stack is new; what a failed beginning left is taken away first."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.end_to_end.ministack import REGION
 from tests.operate.land import LAKE, SOURCE, Land
 from tests.waiting import until
 
@@ -142,6 +143,19 @@ def test_what_a_pipeline_did_not_set_of_the_shared_tables_stays(bounded: Land) -
     bounded.write_config(NAME, deploy=DEPLOY.replace("shared = { MaxWriteUnits = 700 }", ""))
     assert bounded.deploy(NAME, "--side", "lake").code == 0
     assert parameters(bounded, LAKE, shared) == found, "another pipeline's settings are not reset"
+
+
+def test_the_writer_learns_the_key_of_the_shared_tables(bounded: Land) -> None:
+    key = f"arn:aws:kms:{REGION}:{LAKE}:key/11111111-2222-3333-4444-555555555555"
+    bounded.write_config(NAME, deploy=DEPLOY.replace("MaxWriteUnits = 700", f'KmsKeyArn = "{key}"'))
+    assert bounded.deploy(NAME, "--side", "lake").code == 0
+    bounded.write_config(NAME, deploy=DEPLOY)
+    assert bounded.deploy(NAME, "--side", "lake").code == 0, "a pipeline that does not name the key"
+    assert parameters(bounded, LAKE, f"dynalake-{NAME}-lake")["SharedKmsKeyArn"] == key
+    bounded.write_config(NAME, deploy=DEPLOY.replace("MaxWriteUnits = 700", 'KmsKeyArn = ""'))
+    assert bounded.deploy(NAME, "--side", "lake").code == 0
+    assert parameters(bounded, LAKE, f"dynalake-{NAME}-lake")["SharedKmsKeyArn"] == ""
+    bounded.write_config(NAME, deploy=DEPLOY)
 
 
 def test_an_unknown_shared_parameter_is_refused(bounded: Land) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import boto3
 import pytest
+from cfnlint.decode.cfn_yaml import loads
 from moto import mock_aws
 
 from dynalake.deploy.plans import template
@@ -75,10 +76,47 @@ def test_a_lake_table_with_all_that_can_be_asked_for(aws: None) -> None:
     document: Any = boto3.client("iam", REGION).get_role_policy(
         RoleName="dynalake-orders-writer", PolicyName=name
     )["PolicyDocument"]
-    statements = ast.literal_eval(document)["Statement"]  # moto gives the words that Python has for it
+    # moto gives the words that Python has for it, and None for what is left out.
+    statements = [each for each in ast.literal_eval(document)["Statement"] if each]
     (statement,) = [each for each in statements if each["Sid"] == "UseTheTablesKey"]
     assert statement["Resource"] == KEY
     assert statement["Condition"]["StringEquals"]["kms:ViaService"] == f"dynamodb.{REGION}.amazonaws.com"
+
+
+def test_a_source_side_with_customer_keys(aws: None) -> None:
+    """Everything that the stack makes and that can have a key has it, and the function may use what it needs of it."""
+    resources: Any = loads(template("source.yaml"))["Resources"]
+    of_the_stack = ["HasKmsKey", {"Ref": "KmsKeyArn"}, {"Ref": "AWS::NoValue"}]
+    for name, key in (("Logs", "KmsKeyId"), ("Function", "KmsKeyArn"), ("AlarmTopic", "KmsMasterKeyId")):
+        assert resources[name]["Properties"][key] == {"Fn::If": of_the_stack}, name
+    (rule,) = resources["Quarantine"]["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    condition, with_key, _ = rule["ServerSideEncryptionByDefault"]["Fn::If"]
+    assert condition == "HasKmsKey"
+    assert with_key == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": {"Ref": "KmsKeyArn"}}
+    (policy,) = resources["FunctionRole"]["Properties"]["Policies"]
+    found = {
+        each["Fn::If"][1]["Sid"]: (each["Fn::If"][0], each["Fn::If"][1])
+        for each in policy["PolicyDocument"]["Statement"]
+        if "Fn::If" in each
+    }
+    for sid, condition, action, service in (
+        ("DecryptTheHashKey", "HasHashKeyKmsKey", "kms:Decrypt", "secretsmanager"),
+        ("EncryptWhatIsPutAway", "HasKmsKey", "kms:GenerateDataKey", "s3"),
+    ):
+        assert found[sid][0] == condition
+        assert found[sid][1]["Action"] == action
+        via = found[sid][1]["Condition"]["StringEquals"]["kms:ViaService"]["Fn::Sub"]
+        assert via.startswith(f"{service}.")
+
+
+def test_the_writer_may_use_the_key_of_the_shared_tables(aws: None) -> None:
+    lake(SharedKmsKeyArn=KEY)
+    document: Any = boto3.client("iam", REGION).get_role_policy(
+        RoleName="dynalake-orders-writer", PolicyName="write-the-lake-table"
+    )["PolicyDocument"]
+    statements = {each["Sid"]: each for each in ast.literal_eval(document)["Statement"] if each}
+    assert statements["UseTheSharedTablesKey"]["Resource"] == KEY
+    assert "UseTheTablesKey" not in statements
 
 
 def test_an_existing_lake_table_is_left_alone(aws: None) -> None:

@@ -22,8 +22,8 @@ from lake.errors import AwsError, ExplainedError, LakeError, SnapshotBusyError, 
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("ingest", "lake", "queries", "expectations", "dynalake")
-SIGNALS = {"NotDirectError", "_NoAnswerError", "NoTrailError", "SkippedError"}
-"""Exceptions that one module raises and catches itself; no user sees one as an error."""
+SIGNALS = {"CannotFollowError", "NotDirectError", "_NoAnswerError", "NoTrailError", "SkippedError"}
+"""Exceptions that one package raises and catches itself; no user sees one as an error."""
 
 ADVICE = re.compile(
     r"[:;.?] (?:or |and |please )?(?:add|allow|ask|call|check|choose|close|compare|copy|create|edit|export|follow|give|"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -94,6 +94,28 @@ def records(tag: str) -> list[dict[str, Any]]:
     ]
 
 
+def beat(land: Land, tag: str) -> tuple[bool, dict[str, Any]]:
+    """Let the function beat, in a container that knows nothing yet; whether it could, and what it answered."""
+    functions, name = land.client("lambda", SOURCE), f"dynalake-{NAME}"
+    known = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    functions.update_function_configuration(
+        FunctionName=name, Environment={"Variables": {**known, "TAG": tag}}
+    )
+    until(
+        lambda: functions.get_function_configuration(FunctionName=name)["LastUpdateStatus"] == "Successful",
+        land.aws.tail,
+    )
+    answer = functions.invoke(FunctionName=name, Payload=b'{"dynalake": "heartbeat"}')
+    return not answer.get("FunctionError"), dict(json.loads(answer["Payload"].read()))
+
+
+def health_entry(land: Land) -> dict[str, Any]:
+    """What the lake knows of the pipeline's stream."""
+    key = {"pipeline": {"S": land.pipeline(NAME).lake_table}, "entry": {"S": "health"}}
+    item: dict[str, Any] = land.client("dynamodb", LAKE).get_item(TableName="dynalake.checkpoints", Key=key)
+    return dict(item["Item"])
+
+
 def invoke(land: Land, tag: str, *, variables: Mapping[str, str] | None = None) -> tuple[bool, str]:
     """Call the function, in a container that knows nothing yet; whether all was applied, and what it said."""
     functions = land.client("lambda", SOURCE)
@@ -162,6 +184,54 @@ BY_THE_HEARTBEAT = [
     (SOURCE, FUNCTION, "SeeThatItExists", "lambda:GetFunctionConfiguration"),
     (SOURCE, FUNCTION, "SeeHowFarBehindItIs", "cloudwatch:GetMetricData"),
 ]
+
+
+def test_together_they_suffice_for_the_heartbeat(secured: Land) -> None:
+    beats, said = beat(secured, "beats")
+    assert beats, said
+    assert said == {"faults": []}
+    table = secured.client("dynamodb", SOURCE).describe_table(TableName=NAME)["Table"]
+    entry = health_entry(secured)
+    assert entry["table_stream"]["S"] == entry["stream"]["S"] == table["LatestStreamArn"]
+    assert entry["read_by"]["S"] == "function"
+
+
+@contextmanager
+def without_a_mapping(land: Land) -> Iterator[None]:
+    """The function exists and nothing triggers it, which it can tell only by looking at itself."""
+    functions = land.client("lambda", SOURCE)
+    (found,) = functions.list_event_source_mappings(FunctionName=f"dynalake-{NAME}")["EventSourceMappings"]
+    functions.delete_event_source_mapping(UUID=found["UUID"])
+    names = (
+        "EventSourceArn",
+        "StartingPosition",
+        "BatchSize",
+        "BisectBatchOnFunctionError",
+        "MaximumRetryAttempts",
+        "MaximumRecordAgeInSeconds",
+        "ParallelizationFactor",
+        "FunctionResponseTypes",
+        "DestinationConfig",
+    )
+    try:
+        yield
+    finally:
+        settings = {name: found[name] for name in names if name in found}
+        functions.create_event_source_mapping(FunctionName=f"dynalake-{NAME}", **settings)
+
+
+@pytest.mark.parametrize(("account", "role", "sid", "action"), BY_THE_HEARTBEAT)
+def test_without_one_there_is_no_heartbeat(
+    secured: Land, account: str, role: str, sid: str, action: str
+) -> None:
+    """It fails then and publishes nothing, and the alarm takes silence for the worst."""
+    alone = without_a_mapping(secured) if sid == "SeeThatItExists" else nullcontext()
+    with alone:
+        with without(secured, account, role, sid, action):
+            beats, said = beat(secured, f"no{sid}")
+            assert not beats, said
+        beats, said = beat(secured, f"again{sid}")
+        assert beats, said
 
 
 def test_there_are_no_others(secured: Land) -> None:

@@ -33,6 +33,7 @@ from ingest.health import HealthStore
 from ingest.lakewriter import writer_for
 from ingest.lease import Lease, Owner
 from ingest.observe import SchemaObserver
+from ingest.outages import Worked, through_outages
 from ingest.policy import Policy, actions_from
 from ingest.quarantine import Place, Quarantine, is_queue, place_of
 from ingest.records import Origin
@@ -488,16 +489,21 @@ class Pipeline:
     ) -> WorkerReport:
         """Replicate until told to stop; see `ingest.worker`. One worker at a time: others stand by.
 
+        An outage of the lake, its role or the network is waited out, unless the worker shall stop once it is caught up.
+
         Raises:
             WorkerBusyError: another worker is at it, and this one shall stop once it is caught up.
         """
         replicator = self.replicator()
+
+        worked = Worked()
 
         def process(event: Mapping[str, Any]) -> BatchReport:
             until = self._clocks.monotonic() + CALL_BUDGET_S
             report = replicator.process(event, lambda: until - self._clocks.monotonic())
             if mismatches := report.outcomes.get("policy_mismatches"):
                 self._count_mismatches(mismatches)
+            worked.applied |= report.failed_from is None
             return report
 
         _ = self.source_table  # another table is refused before anything waits for a lease
@@ -533,6 +539,7 @@ class Pipeline:
             )
 
         def work(stop_work: threading.Event) -> WorkerReport:
+            worked.attended = True
             return replicate(partial(worker, stop_work=stop_work), stream_now(), stop_work, until_caught_up)
 
         owner = Owner(socket.gethostname().replace("/", "-"), os.getpid(), secrets.token_hex(4))
@@ -544,7 +551,15 @@ class Pipeline:
             self._clocks.monotonic,
         )
         may_wait = until_caught_up is None or not until_caught_up.is_set()
-        return work_alone(lease, work, stop, may_wait=may_wait) or WorkerReport()
+
+        done = through_outages(
+            lambda: work_alone(lease, work, stop, may_wait=may_wait),
+            stop,
+            self._clocks.random,
+            worked,
+            may_wait=may_wait,
+        )
+        return done or WorkerReport()
 
     def parity(
         self,

@@ -20,6 +20,7 @@ The condition reads no row (no extra capacity) and needs no transaction.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -29,12 +30,12 @@ from enum import Enum
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from ingest.capacity import CapacityLimit, unlimited
 from ingest.errors import LakeUnavailableError, MalformedRecordError
 from ingest.lakewriter import LakeWriter, PlainWriter
-from ingest.pressure import UNREACHABLE, is_back_pressure
+from ingest.pressure import UNREACHABLE, is_back_pressure, is_no_access
 from lake.contract.rows import TOMBSTONE_LIFE_S, VERSION, Change, lake_row
 from lake.contract.versions import ABSENT
 from lake.errors import aws_error
@@ -55,6 +56,33 @@ _ATTEMPTS_TO_THE_CAP: Final = 16
 _TOO_LARGE: Final = "item size has exceeded"
 _OTHER_KEY_SCHEMA: Final = ("key element does not match", "type mismatch for key", "missing the key")
 """What DynamoDB says to an item whose key is not the table's: then no row would ever fit."""
+_INDEX_REFUSALS: Final = (
+    (
+        re.compile(
+            r"empty (?P<type>string|binary) value\. IndexName: (?P<index>[\w.-]+), IndexKey: (?P<key>.{1,255})",
+            re.ASCII | re.DOTALL,
+        ),
+        "is empty",
+    ),
+    (
+        re.compile(
+            r"Type mismatch for Index Key (?P<key>.{1,255}) Expected: (?P<want>[A-Z]+) Actual: (?P<have>[A-Z]+) "
+            r"IndexName: (?P<index>[\w.-]+)",
+            re.ASCII | re.DOTALL,
+        ),
+        "has the type {have}, not {want}",
+    ),
+    (
+        re.compile(
+            r"Size limit exceeded for Index Key (?P<key>.{1,255}) Actual Size: \d+ bytes Max Size: (?P<most>\d+) bytes "
+            r"IndexName: (?P<index>[\w.-]+)",
+            re.ASCII | re.DOTALL,
+        ),
+        "is longer than {most} bytes",
+    ),
+)
+"""What DynamoDB says of an item that an index cannot hold, though the table could."""
+
 _UNITS_OF_A_REFUSED_WRITE: Final = 1.0
 
 
@@ -127,6 +155,8 @@ class Applier:
         self._in_flight = in_flight
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="apply") if in_flight > 1 else None
         self._refusing = threading.Event()
+        self._fits = False
+        """Whether a row was accepted, so that the lake table's key is the source's."""
 
     @property
     def table(self) -> str:
@@ -144,7 +174,8 @@ class Applier:
             One result for each change, in the same order.
 
         Raises:
-            LakeUnavailableError: the table refuses every write (missing, forbidden, another key schema).
+            LakeUnavailableError: the table refuses every write (missing, forbidden, another key schema), or there
+                are no valid credentials.
         """
         self._refusing.clear()
         if self._pool is None:
@@ -196,17 +227,27 @@ class Applier:
             return Outcome.REFUSED, "a value has not the form that DynamoDB takes"
         except UNREACHABLE as error:
             return Outcome.FAILED, f"the lake could not be reached ({type(error).__name__})"
+        except (BotoCoreError, RuntimeError) as error:
+            if not is_no_access(error):
+                raise
+            self._refusing.set()
+            translated = aws_error(error, side="lake")
+            raise LakeUnavailableError(
+                f"the lake cannot be called: {translated.message}", remedy=translated.remedy
+            ) from error
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code == "ConditionalCheckFailedException":
+                self._fits = True
                 return Outcome.STALE, ""
             if is_back_pressure(error):
                 return Outcome.FAILED, f"the lake table pushes back ({code})"
-            refusal = _refusal_of_this_item(error)
+            refusal = _refusal_of_this_item(error, table_fits=self._fits)
             if refusal:
                 return Outcome.REFUSED, refusal
             self._refusing.set()
             raise _explained(error, self._table) from error
+        self._fits = True
         return Outcome.APPLIED, ""
 
     def _put(self, change: Change) -> None:
@@ -251,20 +292,48 @@ def condition(change: Change) -> dict[str, Any]:
     }
 
 
-def _refusal_of_this_item(error: ClientError) -> str | None:
-    """Why this item, and not every item, can never be written; None where it is another error."""
+def _refusal_of_this_item(error: ClientError, *, table_fits: bool) -> str | None:
+    """Why this item, and not every item, can never be written; None where it is another error.
+
+    `table_fits` is whether the table is known to have the source's key.
+    """
     details = error.response["Error"]
     message = details.get("Message", "").lower()
     if details["Code"] == "SerializationException":
         return "DynamoDB cannot read the item (SerializationException)"
-    if details["Code"] != "ValidationException" or any(said in message for said in _OTHER_KEY_SCHEMA):
+    if details["Code"] == "ItemCollectionSizeLimitExceededException":
+        return (
+            "the lake table has a local secondary index, and items of one partition key may then have 10 GB in all: "
+            "replicate to a lake table without local secondary indexes"
+        )
+    if details["Code"] != "ValidationException":
         return None
+    if any(said in message for said in _OTHER_KEY_SCHEMA):
+        return "the record's key is not that of the lake table" if table_fits else None
     if _TOO_LARGE in message:
         return (
             "with dynalake's metadata the item would be larger than DynamoDB's 400 KB: "
             "make it smaller in the source, then redrive"
         )
-    return "DynamoDB refuses the item as invalid (ValidationException)"
+    return _refusal_by_an_index(details.get("Message", "")) or (
+        "DynamoDB refuses the item as invalid (ValidationException)"
+    )
+
+
+def _refusal_by_an_index(message: str) -> str | None:
+    """Which index of the lake table cannot hold the item, and why; None where the message is of something else.
+
+    Of the message only names and types are repeated.
+    """
+    for pattern, why in _INDEX_REFUSALS:
+        found = pattern.search(message)
+        if found:
+            parts = found.groupdict()
+            return (
+                f"the index {parts['index']!r} of the lake table takes no item whose {parts['key']!r} "
+                f"{why.format(**parts)}: correct the item in the source or delete the index, then redrive"
+            )
+    return None
 
 
 def _explained(error: ClientError, table: str) -> LakeUnavailableError:

@@ -1,9 +1,9 @@
-"""Handing batches to the handler as Lambda's event source mapping does: retry, bisect, give up, go on.
+"""Delivering batches to the handler as Lambda's event source mapping does: retry, bisect, give up, continue.
 
 AWS Lambda developer guide, "Configuring partial batch response with DynamoDB and Lambda" and "Retain discarded
-records": a function that reports failures is called again from the lowest of them; a batch that keeps failing
-is halved until the record that fails is alone; records that are out of tries, or too old, go to the failure
-destination, so that the shard goes on.
+records": a function that reports failures is called again from the lowest of them; a batch that makes the function fail
+is halved until the record that does it is alone; records that are too old go to the failure destination, so that the
+shard continues. The number of tries is not limited, here or in the mapping that `deploy` makes.
 """
 
 from __future__ import annotations
@@ -12,29 +12,45 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from random import Random
 from typing import Any, Final
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from ingest.errors import IngestError, LakeUnavailableError, StoppedError
 from ingest.handler import BatchReport, GapKeeper
-from ingest.pressure import UNREACHABLE
-from ingest.quarantine import Place
-from ingest.records import lambda_event, sequence_number
+from ingest.quarantine import Place, digest
+from ingest.records import created_ms, lambda_event, number_of
 from lake.contract.versions import label_of_stream
 
 log = logging.getLogger(__name__)
-
-RETRIES: Final = 10
-"""Tries of the same first record before its batch is halved, or it is given up."""
 
 MAX_AGE_S: Final = 20 * 3600
 """Records older than this are given up while the failure destination can still name them: the stream keeps
 them for 24 hours."""
 
+HALVE_AFTER: Final = 10
+"""Tries of a batch that makes the handler fail, before it is halved to find the record that does it."""
+
 RETRY_BASE_S: Final = 0.2
 RETRY_CAP_S: Final = 30.0
+_ATTEMPTS_TO_THE_CAP: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A call that failed.
+
+    Attributes:
+        at: the index from which the batch must come again.
+        why: one sentence.
+        is_defect: whether the handler raised what it should not.
+    """
+
+    at: int
+    why: str
+    is_defect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +58,14 @@ class RetryRule:
     """When to give up.
 
     Attributes:
-        retries: tries after the first, of the same first record.
+        retries: tries after the first, of the same first record; None for no limit but the age. A limit gives up in an
+            outage what could have waited (docs/invariants.md, "Outages").
         max_age_s: seconds since a record's creation.
         base_s: the first pause's upper bound, seconds; it doubles with each try.
         cap_s: the longest pause's upper bound, seconds.
     """
 
-    retries: int = RETRIES
+    retries: int | None = None
     max_age_s: float = MAX_AGE_S
     base_s: float = RETRY_BASE_S
     cap_s: float = RETRY_CAP_S
@@ -107,16 +124,19 @@ class Delivery:
 
     def _deliver(self, shard_id: str, batch: Sequence[Mapping[str, Any]], reports: list[BatchReport]) -> None:
         attempts = 0
+        retries = self._rule.retries
         while batch:
-            failed_at, why = self._call(batch, reports)
-            if failed_at is None:
+            failure = self._call(batch, reports)
+            if failure is None:
                 return
-            attempts = 1 if failed_at else attempts + 1
-            batch = batch[failed_at:]
-            if self._is_too_old(batch[0]) or (attempts > self._rule.retries and len(batch) == 1):
-                self._give_up(shard_id, batch[:1], why)
-                batch, attempts = batch[1:], 0
-            elif attempts > self._rule.retries:
+            attempts = 1 if failure.at else attempts + 1
+            batch = batch[failure.at :]
+            old = sum(1 for _ in takewhile(self._is_too_old, batch))
+            exhausted = retries is not None and attempts > retries
+            if old or (exhausted and len(batch) == 1):
+                self._give_up(shard_id, batch[: old or 1], failure.why)
+                batch, attempts = batch[old or 1 :], 0
+            elif len(batch) > 1 and (exhausted or (failure.is_defect and attempts > HALVE_AFTER)):
                 middle = len(batch) // 2
                 self._deliver(shard_id, batch[:middle], reports)
                 batch, attempts = batch[middle:], 0
@@ -124,35 +144,36 @@ class Delivery:
                 raise StoppedError("the worker was told to stop while a batch was being tried again")
 
     def _pause_s(self, attempts: int) -> float:
-        return self._random.uniform(0, min(self._rule.cap_s, self._rule.base_s * 2**attempts))
+        longest = min(self._rule.cap_s, self._rule.base_s * 2 ** min(attempts, _ATTEMPTS_TO_THE_CAP))
+        return self._random.uniform(0, longest)
 
-    def _call(self, batch: Sequence[Mapping[str, Any]], reports: list[BatchReport]) -> tuple[int | None, str]:
-        """The index from which the batch must come again, or None; and why."""
+    def _call(self, batch: Sequence[Mapping[str, Any]], reports: list[BatchReport]) -> _Failure | None:
+        """Call the handler; how it failed, or None."""
         try:
             report = self._process({"Records": batch})
         except LakeUnavailableError:
             raise
-        except (IngestError, ClientError, *UNREACHABLE) as error:
+        except (IngestError, ClientError, BotoCoreError) as error:
             log.warning("a batch failed and will be tried again: %s", error)
-            return 0, type(error).__name__
+            return _Failure(0, type(error).__name__)
         except Exception as error:  # a defect: its place is worth knowing
             log.exception("a batch failed and will be tried again")
-            return 0, type(error).__name__
+            return _Failure(0, type(error).__name__, is_defect=True)
         reports.append(report)
         if report.failed_from is None:
-            return None, ""
-        numbers = [sequence_number(record) for record in batch]
-        return numbers.index(report.failed_from), report.failure
+            return None
+        return _Failure([number_of(record) for record in batch].index(report.failed_from), report.failure)
 
     def _is_too_old(self, record: Mapping[str, Any]) -> bool:
-        created = record["dynamodb"].get("ApproximateCreationDateTime")
-        return created is not None and self._now_ms() / 1000 - created > self._rule.max_age_s
+        created = created_ms(record)
+        return created is not None and self._now_ms() - created > self._rule.max_age_s * 1000
 
     def _give_up(self, shard_id: str, batch: Sequence[Mapping[str, Any]], why: str) -> None:
-        first, last = sequence_number(batch[0]), sequence_number(batch[-1])
+        numbers = [number_of(record) for record in batch]
+        first, last = numbers[0] or "0", numbers[-1] or "0"
         label = label_of_stream(self._stream_arn)
         self._failures.put(
-            f"{label}/{shard_id}/{first}",
+            f"{label}/{shard_id}/{first}-{digest(list(batch))}",
             {
                 "requestContext": {"condition": "RetryAttemptsExhausted", "reason": why},
                 "DDBStreamBatchInfo": {

@@ -10,6 +10,9 @@ Four forms of JSON documents, each of records of one stream:
 AWS Lambda developer guide, "Retain discarded records for a DynamoDB event source": a bucket gets the whole
 invocation record, in which `payload` is the event as a text; a queue or topic gets the metadata alone.
 
+A queue that is subscribed to a topic without raw message delivery gets each of them in SNS's envelope, which is removed
+(Amazon SNS developer guide, "Amazon SNS message formats").
+
 Of an image only the key is taken. The image itself is old, and nothing here looks further into it.
 """
 
@@ -18,12 +21,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ingest.errors import ForeignDocumentError, UnknownDocumentError
 from ingest.quarantine import FORMAT
+from ingest.records import is_key
 from lake.contract.versions import Version, label_of_stream, streamed, table_of_stream
 from lake.errors import ContractError
+
+_ENVELOPES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ class Reader:
             ForeignDocumentError: it is of another pipeline or table.
             UnknownDocumentError: it has none of the forms.
         """
-        document = _object(body)
+        document = _without_envelope(_object(body))
         if "DDBStreamBatchInfo" in document:
             return self._of_destination(document)
         if document.get("format") == FORMAT and ("record" in document or "item" in document):
@@ -172,11 +178,10 @@ class Reader:
         return Row(key, version)
 
     def _key_of(self, item: Any) -> dict[str, Any] | None:
-        if not isinstance(item, Mapping) or not all(
-            isinstance(item.get(name), Mapping) for name in self._key
-        ):
+        if not isinstance(item, Mapping) or not all(name in item for name in self._key):
             return None
-        return {name: item[name] for name in self._key}
+        key = {name: item[name] for name in self._key}
+        return key if is_key(key) else None
 
     def _check_table(self, arn: str) -> None:
         table = table_of_stream(arn)
@@ -184,7 +189,7 @@ class Reader:
             raise ForeignDocumentError(f"it is of the table {table}")
 
 
-def _object(body: bytes) -> Mapping[str, Any]:
+def _object(body: bytes | str) -> Mapping[str, Any]:
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -192,6 +197,16 @@ def _object(body: bytes) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise UnknownDocumentError("it is not a JSON object")
     return found
+
+
+def _without_envelope(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The document itself, also where SNS delivered it, by way of as many topics as there may be."""
+    for _ in range(_ENVELOPES):
+        message = document.get("Message")
+        if document.get("Type") != "Notification" or not isinstance(message, str):
+            break
+        document = _object(message)
+    return document
 
 
 def _context(document: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -31,6 +31,10 @@ class GoneError(TrimmedError):
     """The stream, or one of its shards, does not exist (any longer)."""
 
 
+class UndecodableError(TrimmedError):
+    """A record cannot be decoded, and its row cannot be read instead: for a copy, the record is as good as trimmed."""
+
+
 class ExpiredIteratorError(StreamError):
     """A shard iterator expired (they live 15 minutes)."""
 

@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from ingest.apply import Applier, Outcome, Result
 from ingest.capacity import unlimited
 from ingest.errors import ForeignRecordError, MalformedRecordError, PolicyRefusedError, QuarantineError
 from ingest.observe import SchemaObserver
 from ingest.policy import Policy
-from ingest.pressure import UNREACHABLE
 from ingest.quarantine import Quarantine
 from ingest.records import Origin, Record, change_of, last_change_per_key, number_of, records_of
 from lake.contract.catalogue import Observation
@@ -169,7 +168,7 @@ class Replicator:
             )
         try:
             self._note_label(label)
-        except (ClientError, *UNREACHABLE) as error:
+        except (ClientError, BotoCoreError) as error:
             log.warning("the stream label could not be put on record; the next batch tries again: %s", error)
         else:
             self._labels.add(label)
@@ -211,7 +210,7 @@ class Replicator:
             )
             if not foreign:
                 self._gaps.given_up(f"records are in quarantine, the first because {reason}")
-        except (QuarantineError, ClientError, *UNREACHABLE) as error:
+        except (QuarantineError, ClientError, BotoCoreError) as error:
             if not number:
                 raise
             batch.fail(number, str(error))

@@ -118,7 +118,12 @@ class LambdaFunction:
         package.propagate = False
 
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-        """Apply one event and answer which records must come again; or beat."""
+        """Apply one event and answer which records must come again; or beat.
+
+        Raises:
+            ForeignEventError: the event did not come from a DynamoDB stream.
+            LakeUnavailableError: the lake refuses every write; Lambda retries the batch.
+        """
         if self._heartbeat is not None and is_heartbeat(event):
             return self._beat(self._heartbeat(), context.function_name)
         left_s = context.get_remaining_time_in_millis() / 1000
@@ -146,7 +151,7 @@ class LambdaFunction:
         self._logger.info("heartbeat", faults=[f"{fault.effect}: {fault.message}" for fault in faults])
         return {"faults": [fault.message for fault in faults]}
 
-    def _measure_age(self, event: Mapping[str, Any]) -> None:
+    def _measure_age(self, event: Any) -> None:
         behind = behind_ms(event, self._now_ms())
         if behind is not None:
             self._metrics.add_metric(BEHIND, MetricUnit.Milliseconds, behind)

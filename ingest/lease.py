@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from ingest.pressure import UNREACHABLE, is_back_pressure
+from ingest.pressure import is_back_pressure
 from lake.contract.health import ENTRY, PIPELINE
 
 if TYPE_CHECKING:
@@ -126,7 +126,11 @@ class Lease:
         if self._watched != (owner, counter):
             self._other_lives = self._watched is not None and self._watched[0] == owner
             self._watched, self._watched_since = (owner, counter), now
-        gone = now - self._watched_since >= self._duration_s or self._died_here(owner)
+        gone = (
+            now - self._watched_since >= self._duration_s
+            or self._died_here(owner)
+            or owner == str(self._owner)
+        )
         if owner and not gone:
             return False
         if not self._write(str(self._owner), counter + 1, (owner, counter) if item else None):
@@ -156,7 +160,7 @@ class Lease:
             if not is_back_pressure(error):
                 raise
             return self._may_go_on()
-        except UNREACHABLE:
+        except BotoCoreError:
             return self._may_go_on()
         if kept:
             self._counter, self._renewed_at = self._counter + 1, now

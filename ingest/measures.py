@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ingest.mapping import MappingFault
+from ingest.records import created_ms
 
 BEHIND: Final = "behind"
 HEARTBEAT: Final = "Heartbeat"
@@ -31,15 +32,13 @@ def is_heartbeat(event: object) -> bool:
     return event == HEARTBEAT_EVENT
 
 
-def behind_ms(event: Mapping[str, Any], now_ms: int) -> int | None:
+def behind_ms(event: Any, now_ms: int) -> int | None:
     """The age of an event's oldest record, milliseconds; None where no record says when it was made."""
-    times = []
-    for record in event.get("Records") or ():
-        change = record.get("dynamodb") if isinstance(record, Mapping) else None
-        at = change.get("ApproximateCreationDateTime") if isinstance(change, Mapping) else None
-        if isinstance(at, int | float) and at > 0:
-            times.append(at)
-    return max(0, now_ms - round(min(times) * 1000)) if times else None
+    records = event.get("Records") if isinstance(event, Mapping) else None
+    times = [
+        at for record in (records if isinstance(records, list | tuple) else ()) if (at := created_ms(record))
+    ]
+    return max(0, now_ms - min(times)) if times else None
 
 
 def heartbeat_values(faults: Sequence[MappingFault]) -> dict[str, int]:

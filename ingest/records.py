@@ -171,6 +171,8 @@ def _change_of(record: Any, policy: Policy, origin: Origin, on_mismatch: Callabl
     # The images are the better witness of the key: they are what the table holds.
     witness = image or body.get("OldImage") or keys
     key = {name: witness.get(name, value) for name, value in keys.items()}
+    if not is_key(key):
+        raise MalformedRecordError("a key attribute of the record is not a text, a number or a binary value")
     _check_key(key, origin.key)
     refuse_reserved(image or key)
     return Change(
@@ -183,14 +185,7 @@ def _change_of(record: Any, policy: Policy, origin: Origin, on_mismatch: Callabl
 
 
 def _check_key(key: Mapping[str, Any], expected: Mapping[str, str] | None) -> None:
-    found = {}
-    for name, value in key.items():
-        ((tag, content),) = value.items()
-        if tag not in _KEY_TYPES or not isinstance(content, str):
-            raise MalformedRecordError(
-                "a key attribute of the record is not a text, a number or a binary value"
-            )
-        found[name] = tag
+    found = {name: tag for name, value in key.items() for tag in value}
     if expected is not None and (
         found.keys() != expected.keys() or any(expected[name] not in ("", found[name]) for name in found)
     ):
@@ -202,6 +197,16 @@ def _check_key(key: Mapping[str, Any], expected: Mapping[str, str] | None) -> No
 
 def _key_words(key: Mapping[str, str]) -> str:
     return _shown(" + ".join(f"{name} ({type_})" if type_ else name for name, type_ in sorted(key.items())))
+
+
+def is_key(key: Mapping[str, Any]) -> bool:
+    """Whether every value is one that a key attribute can have."""
+    return all(
+        isinstance(value, Mapping)
+        and len(value) == 1
+        and all(tag in _KEY_TYPES and isinstance(content, str) for tag, content in value.items())
+        for value in key.values()
+    )
 
 
 def refuse_reserved(item: Mapping[str, Any]) -> None:
@@ -243,7 +248,7 @@ def lambda_event(records: Sequence[Mapping[str, Any]], stream_arn: str) -> dict[
 
 
 def _lambda_record(record: Mapping[str, Any], stream_arn: str) -> dict[str, Any]:
-    delivered: dict[str, Any] = {**record, "eventSourceARN": stream_arn}
+    delivered: dict[str, Any] = {**record, "eventSource": _OURS, "eventSourceARN": stream_arn}
     body = record.get("dynamodb")
     if isinstance(body, Mapping):
         delivered["dynamodb"] = body = dict(body)

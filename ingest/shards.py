@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from ingest.errors import ExpiredIteratorError, GoneError, StreamBusyError, StreamError, TrimmedError
 from ingest.pressure import UNREACHABLE, is_back_pressure
@@ -93,7 +93,7 @@ class StreamReader:
         while True:
             try:
                 description = self._streams.describe_stream(**request)["StreamDescription"]
-            except (ClientError, *UNREACHABLE) as error:
+            except (ClientError, BotoCoreError) as error:
                 raise self._explained(error) from error
             enabled = enabled or description.get("StreamStatus", "ENABLED") not in _OFF
             for shard in description["Shards"]:
@@ -149,7 +149,7 @@ class StreamReader:
             return self._streams.get_shard_iterator(StreamArn=self.arn, ShardId=shard_id, **start)[
                 "ShardIterator"
             ]
-        except (ClientError, *UNREACHABLE) as error:
+        except (ClientError, BotoCoreError) as error:
             raise self._explained(error) from error
 
     def records(self, iterator: str) -> tuple[Sequence[Mapping[str, Any]], str | None]:
@@ -164,13 +164,18 @@ class StreamReader:
         """
         try:
             answer = self._streams.get_records(ShardIterator=iterator, Limit=MAX_RECORDS)
-        except (ClientError, *UNREACHABLE) as error:
+        except (ClientError, BotoCoreError) as error:
             raise self._explained(error) from error
         return answer["Records"], answer.get("NextShardIterator")
 
     def _explained(self, error: Exception) -> StreamError:
-        if not isinstance(error, ClientError):
+        if isinstance(error, UNREACHABLE):
             return StreamBusyError(f"the stream {self.arn} could not be reached ({type(error).__name__})")
+        if not isinstance(error, ClientError):
+            return StreamError(
+                f"the stream {self.arn} cannot be read ({type(error).__name__})",
+                remedy="check the credentials and the Region of the stream's account",
+            )
         code = error.response["Error"]["Code"]
         match code:
             case "TrimmedDataAccessException":

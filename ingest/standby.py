@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Self, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from ingest.errors import WorkerBusyError
 from ingest.lease import Lease
@@ -79,13 +82,14 @@ class _Attending:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Stop renewing, and give the lease back."""
         self._ended.set()
         self._thread.join()
-        if self._failure is not None:
+        if self._failure is not None and error is None:
             raise self._failure
-        self._lease.release()
+        with suppress(ClientError, BotoCoreError):  # in an outage it runs out by itself
+            self._lease.release()
 
     def _attend(self) -> None:
         while not self._ended.wait(TICK_S):

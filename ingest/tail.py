@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ingest.errors import TrimmedError
+from ingest.records import created_ms, last_number_of
 from ingest.shards import RETENTION_S, StreamReader
 from ingest.walk import Pacing, Walk
 from lake.contract.positions import StreamPositions
@@ -124,13 +125,13 @@ class Tail:
         self._refuse_late(shard_id, self._unread.get(shard_id))
         self._begun.add(shard_id)
         self._unread.pop(shard_id, None)
-        created = records[-1]["dynamodb"].get("ApproximateCreationDateTime")
+        created = created_ms(records[-1])
         if created is not None:
-            self._newest[shard_id] = int(created.timestamp() * 1000)
+            self._newest[shard_id] = created
         with self._lock:
             self._empty_at.pop(shard_id, None)
             self._take(records)
-            self._passed[shard_id] = records[-1]["dynamodb"]["SequenceNumber"]
+            self._passed[shard_id] = last_number_of(records) or self._passed.get(shard_id)
 
     def on_listed(self, shard_ids: Collection[str], asked: float) -> None:
         """Watch the shards that gave no record yet: a new one came after the last look."""

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from ingest.errors import ExpiredIteratorError, GoneError, StoppedError, StreamBusyError, TrimmedError
+from ingest.records import last_number_of
 from ingest.shards import Listing, Shard, StartingPoint, StreamReader, readable
 from lake.contract.positions import StreamPositions
 
@@ -404,7 +405,7 @@ class Walk:
                 self._listener.on_records(reading.shard_id, records)
             except StoppedError:
                 return
-            reading.after = records[-1]["dynamodb"]["SequenceNumber"]
+            reading.after = last_number_of(records) or reading.after
             reading.pause_s, reading.empties, reading.quiet_since = self._pacing.least_s, 0, None
             reading.due = self._monotonic() + reading.pause_s
         else:

@@ -34,6 +34,7 @@ from ingest.checkpoints import Checkpoints, ShardCheckpoint, StreamCheckpoint
 from ingest.delivery import Delivery
 from ingest.errors import GoneError, SourceError
 from ingest.health import HealthStore, moment, note_table_stream
+from ingest.records import created_ms, last_number_of
 from ingest.shards import RETENTION_S, StreamReader
 from ingest.walk import THREADS, Pacing, Walk
 from lake.contract.evidence import Reading, TableStream
@@ -259,15 +260,16 @@ class Worker:
         reports = self._delivery.deliver(shard_id, records)
         self._begun.add(shard_id)
         self._unread.pop(shard_id, None)
-        self._passed[shard_id] = records[-1]["dynamodb"]["SequenceNumber"]
-        created = records[-1]["dynamodb"].get("ApproximateCreationDateTime")
+        number = last_number_of(records)
+        if number is not None:
+            self._passed[shard_id] = number
+        newest = created_ms(records[-1])
         with self._lock:
             self._report.records += len(records)
             for report in reports:
                 self._report.outcomes.update(report.outcomes)
                 self._report.lags_ms.extend(report.lags_ms)
-            if created is not None:
-                newest = round(created.timestamp() * 1000)
+            if newest is not None:
                 self._read_until[shard_id] = newest
                 self._report.newest_source_at = max(newest, self._report.newest_source_at or 0)
             self._on_progress(self._report)

@@ -16,7 +16,8 @@ ExplainedError                     message, remedy, exit_code
 │   ├── LakeUnavailableError       the lake refuses every write
 │   ├── StreamError                the stream cannot be read
 │   │   ├── TrimmedError           records were trimmed before they were read
-│   │   │   └── GoneError           the stream, or one of its shards, does not exist
+│   │   │   ├── GoneError           the stream, or one of its shards, does not exist
+│   │   │   └── UndecodableError    a record that cannot be decoded, of a row that cannot be read again
 │   │   ├── ExpiredIteratorError   a shard iterator is older than 15 minutes
 │   │   └── StreamBusyError        the stream cannot be read at the moment; a retry helps
 │   ├── ForeignEventError          an event that does not come from a DynamoDB stream

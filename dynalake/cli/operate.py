@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dynalake.doctor import Check
     from dynalake.status import Watch
 
-_MARKS = {"pass": "ok", "fail": "FAIL", "skip": "-"}
+_MARKS = {"pass": "ok", "warn": "warn", "fail": "FAIL", "skip": "-"}
 
 
 def doctor(

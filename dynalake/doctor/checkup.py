@@ -17,7 +17,7 @@ from dynalake.errors import UserError
 from dynalake.pipeline import Pipeline
 from lake.errors import DENIED, explained
 
-Verdict = Literal["pass", "fail", "skip"]
+Verdict = Literal["pass", "warn", "fail", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,10 @@ class Check:
     Attributes:
         side: "source" or "lake".
         what: the prerequisite.
-        verdict: "skip" where it could not be looked at, or does not apply.
+        verdict: "warn" where it is met, but may cause trouble; "skip" where it could not be looked at, or does not
+            apply.
         detail: what was found.
-        remedy: what to do, where it failed.
+        remedy: what to do, where it failed or may cause trouble.
     """
 
     side: str
@@ -47,6 +48,10 @@ class FailedError(UserError):
         super().__init__(message, remedy=remedy)
 
 
+class WarnedError(FailedError):
+    """A prerequisite is met, but what was found may cause trouble."""
+
+
 class SkippedError(Exception):
     """A prerequisite cannot be looked at, or does not apply."""
 
@@ -58,7 +63,7 @@ class Prerequisite:
     Attributes:
         side: whose account is asked.
         what: what it is called.
-        look: gives what was found; raises FailedError or SkippedError.
+        look: gives what was found; raises FailedError, WarnedError or SkippedError.
     """
 
     side: Literal["source", "lake"]
@@ -156,6 +161,8 @@ def _look(prerequisite: Prerequisite) -> Check:
     side, what = prerequisite.side, prerequisite.what
     try:
         return Check(side, what, "pass", prerequisite.look())
+    except WarnedError as warned:
+        return Check(side, what, "warn", warned.message, warned.remedy)
     except SkippedError as skipped:
         return Check(side, what, "skip", str(skipped))
     except Exception as error:

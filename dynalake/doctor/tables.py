@@ -8,12 +8,12 @@ from typing import Any, Final, Literal
 from botocore.exceptions import ClientError
 
 from dynalake.deploy.preflight import reserved_names
-from dynalake.doctor.checkup import FailedError, Patient, Prerequisite, SkippedError
+from dynalake.doctor.checkup import FailedError, Patient, Prerequisite, SkippedError, WarnedError
 from dynalake.errors import UserError
 from ingest.checkpoints import Checkpoints
 from ingest.mapping import latest_stream, switch_on
 from ingest.source import VIEW_TYPES
-from lake.contract.rows import EXPIRES
+from lake.contract.rows import EXPIRES, RESERVED_PREFIX
 from lake.tables import CATALOGUE_KEY, CHECKPOINT_KEY, check_lake_key, quota_warning
 
 _SAMPLED: Final = "of the first 100 items"
@@ -31,6 +31,7 @@ def of_tables(patient: Patient) -> Sequence[Prerequisite]:
         Prerequisite("source", "policy", lambda: _policy(patient)),
         Prerequisite("lake", "shared tables", lambda: _shared_tables(patient)),
         Prerequisite("lake", "table", lambda: _lake_table(patient)),
+        Prerequisite("lake", "table's indexes", lambda: _indexes(patient)),
         Prerequisite("lake", "table's stream", lambda: _lake_stream(patient)),
         Prerequisite("lake", "tombstones' expiry", lambda: _time_to_live(patient)),
         Prerequisite("lake", "recovery", lambda: _recovery(patient)),
@@ -142,6 +143,37 @@ def _lake_table(patient: Patient) -> str:
             f"dynalake deploy {patient.name} --side lake, or dynalake setup {patient.name}",
         )
     return f"{table}, the source's key"
+
+
+def _indexes(patient: Patient) -> str:
+    """A table refuses an item that one of its indexes cannot hold; the source does so only if it has such an index."""
+    found = _index_keys(patient.lake_description)
+    if not found:
+        return "none"
+    sources = {each[1:] for each in _index_keys(patient.source_description)}
+    risky = sorted({each for each in found if each[1:] not in sources or patient.config.policy})
+    if not risky:
+        return f"{len({index for index, *_ in found})}, the source has the same"
+    keys = ", ".join(f"{index} by {key!r} ({type_})" for index, key, type_, _ in risky)
+    raise WarnedError(
+        f"{keys}: an item goes to quarantine whose value there is empty, of another type, or longer than 2,048 bytes "
+        "(a sort key: 1,024)",
+        "make sure that the source never writes such values, or delete the index and query a snapshot instead",
+    )
+
+
+def _index_keys(description: Mapping[str, Any]) -> set[tuple[str, str, str, str]]:
+    """(index, attribute, type, role) of each key attribute of a table's indexes that a row may not fit."""
+    types = {each["AttributeName"]: each["AttributeType"] for each in description["AttributeDefinitions"]}
+    own = {part["AttributeName"]: part["KeyType"] for part in description["KeySchema"]}
+    return {
+        (index["IndexName"], part["AttributeName"], types[part["AttributeName"]], part["KeyType"])
+        for kind in ("GlobalSecondaryIndexes", "LocalSecondaryIndexes")
+        for index in description.get(kind) or ()
+        for part in index["KeySchema"]
+        if own.get(part["AttributeName"]) not in ("RANGE", part["KeyType"])
+        and not part["AttributeName"].startswith(RESERVED_PREFIX)
+    }
 
 
 def _lake_stream(patient: Patient) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dynalake.jobs.changes import ChangeSpool
+from dynalake.jobs.changes import ChangeSpool, lake_rows
 from ingest.scan import segments_for
 from ingest.shards import StreamReader
 from ingest.tail import Tail
@@ -167,7 +167,7 @@ def _stream_of(pipeline: Pipeline, arn: str, rows: _Rows, pacing: Pacing | None)
             yield _Stream(positions=since)
             return
     clocks = pipeline.clocks
-    with ChangeSpool() as spool:
+    with ChangeSpool(lake_rows(pipeline)) as spool:
         reader = StreamReader(pipeline.lake_streams(), arn)
         tail = Tail(reader, spool.take, clocks.monotonic, pacing, now_ms=clocks.now_ms, since=since)
         try:

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from dynalake.jobs.changes import lets_go
+from dynalake.jobs.changes import lets_go, removal_line
 from dynalake.jobs.parity import files_of
 from dynalake.screen import when
 from lake.contract.exports import Export, Files, open_export, pages_of_lines, read_data
 from lake.contract.positions import StreamPositions
-from lake.contract.rows import VERSION
 from lake.contract.versions import label_of_stream
 from lake.errors import SnapshotError
 
@@ -30,9 +29,6 @@ EXPORT: Final = "export:"
 
 CLOCK_SKEW_MS: Final = 60_000
 """How far this machine's clock, by which a snapshot is dated, may be from DynamoDB's."""
-
-_ANY_VERSION: Final = "~"
-"""Newer than every version. A row that an export says is gone was removed by the lake itself, whatever it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +114,13 @@ def _changes(line: bytes) -> Iterator[bytes]:
         content = json.loads(line)
         old, new = content.get("OldImage"), content.get("NewImage")
         if new is None:
-            old = {**content["Keys"], VERSION: {"S": _ANY_VERSION}}
+            yield removal_line(content["Keys"]).rstrip(b"\n")
+            return
+        fell = lets_go(old, new)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise SnapshotError(
             "a line of the export is not one of an incremental DYNAMODB_JSON export"
         ) from None
-    if lets_go(old, new):
+    if fell:
         yield json.dumps({"OldImage": old}).encode()
-    if new is not None:
-        yield json.dumps({"NewImage": new}).encode()
+    yield json.dumps({"NewImage": new}).encode()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from dynalake.jobs.changes import ChangeSpool
+from dynalake.jobs.changes import ChangeSpool, lake_rows
 from dynalake.jobs.increment import open_increment
 from ingest.errors import TrimmedError
 from ingest.shards import StreamReader
@@ -190,7 +190,7 @@ class _Follower:
 
     def run(self, stop: threading.Event, positions: StreamPositions, pacing: Pacing | None) -> None:
         reader = StreamReader(self._pipeline.lake_streams(), positions.stream)
-        with ChangeSpool() as spool:
+        with ChangeSpool(lake_rows(self._pipeline)) as spool:
             tail = Tail(
                 reader,
                 spool.take,
@@ -293,7 +293,7 @@ def _from_stream(
 ) -> Refresh:
     """Reads the stream from `positions` to its end, and applies it after the changes that come before."""
     taken = 0
-    with ChangeSpool() as spool:
+    with ChangeSpool(lake_rows(pipeline)) as spool:
         for page in before:
             spool.add(page)
             taken += len(page)

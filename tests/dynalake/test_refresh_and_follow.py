@@ -73,6 +73,55 @@ def later(pipeline: Pipeline, milliseconds: int) -> Pipeline:
     )
 
 
+def spoil_records(monkeypatch: pytest.MonkeyPatch, pk: str, keys: Any = None) -> list[str]:
+    """The stream gives the images of this row with an untyped empty map, as DynamoDB Local 3 does."""
+    spoilt: list[str] = []
+    read = StreamReader.records
+
+    def records(self: StreamReader, iterator: str) -> Any:
+        found, following = read(self, iterator)
+        for each in found:
+            body = each["dynamodb"]
+            if body["Keys"] == {"pk": {"S": pk}} and each["eventName"] != "REMOVE":
+                body["NewImage"] = {**body["NewImage"], "empty": {}}
+                spoilt.append(body["SequenceNumber"])
+                if keys is not None:
+                    body["Keys"] = keys
+        return found, following
+
+    monkeypatch.setattr(StreamReader, "records", records)
+    return spoilt
+
+
+def test_a_record_that_cannot_be_decoded_does_not_end_a_refresh(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "lake.duckdb"
+    refresh(pipeline, out, pacing=QUICK)
+    change(pipeline, {"pk": {"S": "odd"}, "empty": {"M": {}}}, {"pk": {"S": "0"}, "n": {"N": "7"}})
+    spoilt = spoil_records(monkeypatch, "odd")
+    done = refresh(pipeline, out, "stream", pacing=QUICK)
+    assert spoilt
+    assert done.source == "stream"
+    assert rows(out)[str({"S": "odd"})]["empty"] == {"M": {}}
+    assert rows(out)[str({"S": "0"})]["n"] == {"N": "7"}
+
+
+def test_a_record_that_says_no_row_means_a_new_scan(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "lake.duckdb"
+    refresh(pipeline, out, pacing=QUICK)
+    change(pipeline, {"pk": {"S": "odd"}, "empty": {"M": {}}})
+    spoil_records(monkeypatch, "odd", keys={"pk": {}})
+    with pytest.raises(SnapshotError, match="cannot be decoded"):
+        refresh(pipeline, out, "stream", pacing=QUICK)
+    done = refresh(pipeline, out, pacing=QUICK)
+    assert done.source == "scan"
+    assert "cannot be decoded" in done.why
+    assert str({"S": "odd"}) in rows(out)
+
+
 def test_a_refresh_applies_what_changed_since(pipeline: Pipeline, tmp_path: Path) -> None:
     out = tmp_path / "lake.duckdb"
     first = refresh(pipeline, out, pacing=QUICK)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
+import botocore.exceptions
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -296,3 +297,110 @@ def test_conditions_name_the_version_and_nothing_else() -> None:
     ):
         made = condition(change)
         assert made["ExpressionAttributeNames"] == {"#version": VERSION}
+
+
+# Credentials, and whatever else concerns every call alike
+
+
+BEFORE_THE_CALL: list[Exception] = [
+    botocore.exceptions.NoCredentialsError(),
+    botocore.exceptions.PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"),
+    botocore.exceptions.CredentialRetrievalError(provider="custom-process", error_msg="exit 1"),
+    botocore.exceptions.MetadataRetrievalError(error_msg="no answer"),
+    botocore.exceptions.TokenRetrievalError(provider="sso", error_msg="expired"),
+    botocore.exceptions.SSOTokenLoadError(error_msg="no token"),
+    botocore.exceptions.UnauthorizedSSOTokenError(),
+    botocore.exceptions.RefreshWithMFAUnsupportedError(),
+    botocore.exceptions.NoRegionError(),
+    botocore.exceptions.UnknownRegionError(region_name="x", error_msg="y"),
+    botocore.exceptions.InvalidConfigError(error_msg="x"),
+    botocore.exceptions.ProfileNotFound(profile="x"),
+    botocore.exceptions.UnsupportedSignatureVersionError(signature_version="x"),
+    RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."),
+    client_error("AssumeRole", "AccessDenied", status=403),
+    client_error("AssumeRole", "ExpiredToken", status=403),
+    client_error("PutItem", "ExpiredTokenException"),
+    client_error("PutItem", "UnrecognizedClientException"),
+    client_error("PutItem", "InvalidSignatureException"),
+]
+
+
+@pytest.mark.parametrize("error", BEFORE_THE_CALL, ids=lambda error: f"{type(error).__name__} {error}"[:60])
+def test_what_concerns_every_call_is_no_failure_of_a_record(error: Exception) -> None:
+    """The lake refuses every write: whoever delivers waits, and gives nothing up."""
+    side = LakeSide()
+    side.dynamodb.hook = lambda _: Fault(error)
+    with pytest.raises(LakeUnavailableError):
+        side.applier().apply([put_change("a", 1), put_change("b", 2)])
+
+
+@pytest.mark.parametrize("error", [connect_timeout(), read_timeout(), throttled(), server_error()], ids=str)
+def test_what_passes_of_itself_is_tried_again(error: BaseException) -> None:
+    side = LakeSide()
+    side.dynamodb.hook = fails("put_item", lambda: error, times=3)
+    (result,) = side.applier().apply([put_change("a", 1)])
+    assert (result.outcome, result.throttled) == (Outcome.APPLIED, 3)
+
+
+# An index of the lake table
+
+
+INDEXED = {
+    "empty": ({"S": ""}, "is empty"),
+    "another type": ({"N": "1"}, "has the type N, not S"),
+    "no key's type": ({"NULL": True}, "has the type NULL, not S"),
+    "a map": ({"M": {}}, "has the type M, not S"),
+    "too long": ({"S": "x" * 2049}, "is longer than 2048 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", INDEXED)
+def test_an_item_that_an_index_cannot_hold_is_refused_by_its_name(name: str) -> None:
+    value, why = INDEXED[name]
+    side = LakeSide()
+    side.table.indexes.append(("by-mail.v2", "the mail, of course", "S", 2048))
+    results = side.applier().apply(
+        [put_change("a", 1, **{"the mail, of course": value}), put_change("b", 2), delete_change("c", 3)]
+    )
+    assert [result.outcome for result in results] == [Outcome.REFUSED, Outcome.APPLIED, Outcome.APPLIED]
+    reason = results[0].reason
+    assert (
+        f"the index 'by-mail.v2' of the lake table takes no item whose 'the mail, of course' {why}" in reason
+    )
+    assert "delete the index" in reason
+    assert "xxx" not in reason
+
+
+def test_an_index_takes_what_fits() -> None:
+    side = LakeSide()
+    side.table.indexes.append(("by-mail", "mail", "S", 2048))
+    values: list[Any] = [{"S": "x"}, {"S": "x" * 2048}, None]
+    changes = [
+        put_change(pk, 1, **({"mail": value} if value else {}))
+        for pk, value in zip("abc", values, strict=True)
+    ]
+    assert outcomes(side, *changes) == ["applied"] * 3
+
+
+def test_a_full_collection_of_a_local_index_concerns_its_items_alone() -> None:
+    side = LakeSide()
+    side.dynamodb.hook = fails(
+        "put_item", lambda: client_error("PutItem", "ItemCollectionSizeLimitExceededException"), times=1
+    )
+    first, second = side.applier().apply([put_change("a", 1), put_change("b", 2)])
+    assert first.outcome is Outcome.REFUSED
+    assert "10 GB" in first.reason
+    assert second.outcome is Outcome.APPLIED
+
+
+@pytest.mark.parametrize("key", [{"pk": {"N": "1"}}, {"id": {"S": "1"}}])
+def test_another_key_concerns_all_rows_until_one_has_fitted(key: dict[str, Any]) -> None:
+    side = LakeSide()
+    odd = Change(key, key, streamed(LABEL, "1"))
+    applier = side.applier()
+    with pytest.raises(LakeUnavailableError):
+        applier.apply([odd])
+    assert [result.outcome for result in applier.apply([put_change("a", 1), odd])] == [
+        Outcome.APPLIED,
+        Outcome.REFUSED,
+    ]

@@ -114,6 +114,59 @@ def test_garbage_is_told_and_left_and_stops_nothing() -> None:
     assert side.open_gaps == ["given up"]
 
 
+def enveloped(document: Any) -> dict[str, Any]:
+    """As SNS hands a message to a queue that is subscribed without raw message delivery."""
+    return {
+        "Type": "Notification",
+        "MessageId": "5fb2fb9e-…",
+        "TopicArn": "arn:aws:sns:eu-west-1:111111111111:failures",
+        "Message": json.dumps(document),
+        "Timestamp": "2026-11-24T06:00:00.000Z",
+        "SignatureVersion": "1",
+        "Signature": "…",
+    }
+
+
+@pytest.mark.parametrize("topics", [1, 2, 3])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_document_in_sns_s_envelope_is_settled(topics: int, whole: bool) -> None:
+    side = PutAway()
+    side.give_up(side.put("k", 1), side.put("l", 2), whole=whole, name="wrapped")
+    side.quarantine_record(side.put("m", 3))
+    for name, document in list(side.shelf.documents.items()):
+        for _ in range(topics):
+            document = enveloped(document)
+        side.shelf.documents[name] = document
+    report = side.redrive()
+    assert (report.documents, report.settled, report.unknown) == (2, 2, 0)
+    assert side.shown() == {"k": "1", "l": "2", "m": "3"}
+    assert not side.shelf.documents
+    assert not side.open_gaps
+
+
+def test_an_envelope_around_a_foreign_or_unknown_document_changes_nothing() -> None:
+    side = PutAway()
+    foreign = {"format": 1, "pipeline": "parcels", "reason": "r", "record": side.put("k", 1)}
+    side.shelf.documents["foreign"] = enveloped(foreign)
+    for name, message in {"text": "hello", "nothing": None, "list": [1], "deep": "[" * 100_000}.items():
+        side.shelf.documents[name] = {"Type": "Notification", "Message": message}
+    endless: Any = {"Type": "Notification"}
+    for _ in range(6):
+        endless = enveloped(endless)
+    side.shelf.documents["endless"] = endless
+    report = side.redrive()
+    assert (report.foreign, report.unknown, report.settled) == (1, 5, 0)
+    assert len(side.shelf.documents) == 6
+
+
+@pytest.mark.parametrize("value", [{}, {"S": "k", "N": "1"}, {"BOOL": True}, {"S": 1}, "k", None, ["S", "k"]])
+def test_a_key_that_is_none_says_no_row(value: Any) -> None:
+    side = PutAway()
+    record = {"dynamodb": {"SequenceNumber": "9", "Keys": {"pk": value}}}
+    side.shelf.documents["odd"] = {"format": 1, "pipeline": "orders", "reason": "r", "record": record}
+    assert side.redrive().unknown == 1
+
+
 def test_a_document_of_which_one_record_says_no_row_stays_and_its_others_are_settled() -> None:
     side = PutAway()
     side.give_up(side.put("k", 1), {"dynamodb": {"SequenceNumber": "9", "Keys": {}}})

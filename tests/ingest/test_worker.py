@@ -14,6 +14,7 @@ import pytest
 from ingest.checkpoints import ShardCheckpoint, StreamCheckpoint
 from ingest.delivery import Delivery, RetryRule
 from ingest.errors import LakeUnavailableError, StreamError
+from ingest.records import number_of
 from ingest.shards import StreamReader, readable
 from ingest.walk import Pacing
 from ingest.worker import Worker, WorkerReport, replicate
@@ -60,7 +61,7 @@ class Run:
 
         def process(event: Mapping[str, Any]) -> Any:
             report = replicator.process(event, self.side.clock.within(60))
-            numbers = [int(record["dynamodb"]["SequenceNumber"]) for record in event["Records"]]
+            numbers = [int(number_of(record) or 0) for record in event["Records"]]
             self.order += [(self.shard_of(number), number) for number in numbers]
             return report
 

@@ -54,6 +54,8 @@ class StubTable:
         self.name = name
         self.key = dict(key)
         self.stream = stream
+        self.indexes: list[tuple[str, str, str, int]] = []
+        """(index, key attribute, its type, most bytes) of its secondary indexes."""
         self.items: dict[Identity, Item] = {}
         self.on_write: Callable[[Item | None, Item | None], None] = lambda _old, _new: None
         """Told of every write that took effect: (old item, new item)."""
@@ -165,6 +167,7 @@ class StubDynamoDB:
         table = self._table("PutItem", request)
         item = {name: _normal_or_refuse("PutItem", value) for name, value in request["Item"].items()}
         _check_key("PutItem", table, item)
+        _check_indexes("PutItem", table, item)
         if item_bytes(item) > MAX_ITEM_BYTES:
             raise _invalid("PutItem", "Item size has exceeded the maximum allowed size")
         self._check_condition("PutItem", table, item, request)
@@ -391,6 +394,35 @@ def _check_key(operation: str, table: StubTable, item: Item) -> None:
                 operation,
                 "One or more parameter values were invalid: "
                 f"Type mismatch for key {name} expected: {tag} actual: {actual}",
+            )
+
+
+def _check_indexes(operation: str, table: StubTable, item: Item) -> None:
+    """In the words of DynamoDB."""
+    for index, name, tag, most in table.indexes:
+        if name not in item:
+            continue
+        ((actual, content),) = item[name].items()
+        if actual != tag:
+            raise _invalid(
+                operation,
+                "One or more parameter values were invalid: "
+                f"Type mismatch for Index Key {name} Expected: {tag} Actual: {actual} IndexName: {index}",
+            )
+        size = len(content.encode() if isinstance(content, str) else content)
+        if size > most:
+            raise _invalid(
+                operation,
+                f"One or more parameter values were invalid: Size limit exceeded for Index Key {name} "
+                f"Actual Size: {size} bytes Max Size: {most} bytes IndexName: {index}",
+            )
+        if not size:
+            kind = "string" if tag == "S" else "binary"
+            raise _invalid(
+                operation,
+                "One or more parameter values are not valid. A value specified for a secondary index key is not "
+                f"supported. The AttributeValue for a key attribute cannot contain an empty {kind} value. "
+                f"IndexName: {index}, IndexKey: {name}",
             )
 
 

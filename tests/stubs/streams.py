@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ingest.records import number_of
 from tests.stubs.dynamodb import validate
 from tests.stubs.faults import Call, Hook, client_error, no_fault
 
@@ -57,7 +58,7 @@ class StubShard:
 
     def index_after(self, number: str) -> int:
         """How many of its records have a sequence number up to this one."""
-        return sum(int(record["dynamodb"]["SequenceNumber"]) <= int(number) for record in self.records)
+        return sum(int(number_of(record) or 0) <= int(number) for record in self.records)
 
 
 class StubStream:
@@ -291,7 +292,7 @@ class StubStreams:
 
 
 def _described(shard: StubShard, *, seen_closed: bool = True) -> dict[str, Any]:
-    numbers = [record["dynamodb"]["SequenceNumber"] for record in shard.records]
+    numbers = [number_of(record) or "0" for record in shard.records]
     span: dict[str, str] = {"StartingSequenceNumber": numbers[0] if numbers else str(FIRST_SEQUENCE_NUMBER)}
     if shard.closed and seen_closed:
         span["EndingSequenceNumber"] = numbers[-1] if numbers else span["StartingSequenceNumber"]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dynalake.aws import Account
 from dynalake.config import PipelineConfig
+from dynalake.errors import AccountError
 from dynalake.metrics import put_count
 from dynalake.onlooker import Onlooker
 from ingest.apply import IN_FLIGHT, Applier
@@ -28,13 +29,13 @@ from ingest.checkpoints import Checkpoints, StreamCheckpoint
 from ingest.delivery import Delivery
 from ingest.facts import FactsStore, facts_of
 from ingest.handler import BatchReport, Replicator
-from ingest.hashkey import hash_key_from
+from ingest.hashkey import HashKey, KeyRegister, open_hash_key
 from ingest.health import HealthStore
 from ingest.lakewriter import writer_for
 from ingest.lease import Lease, Owner
 from ingest.observe import SchemaObserver
 from ingest.outages import Worked, through_outages
-from ingest.policy import Policy, actions_from
+from ingest.policy import Policy, actions_from, hashes
 from ingest.quarantine import Place, Quarantine, is_queue, place_of
 from ingest.records import Origin
 from ingest.repair import Refusal, Repair, RepairReport
@@ -239,12 +240,32 @@ class Pipeline:
             return None
 
     @cached_property
+    def hash_key(self) -> HashKey | None:
+        """The secret of the keyed hash; None where the policy hashes nothing, or there is no key.
+
+        Raises:
+            PolicyError: the secret cannot be read, or is weak.
+            HashKeyChangedError: the lake table's rows are hashed with another key.
+        """
+        if not hashes(actions_from(self.config.policy_document()).values()):
+            return None
+        try:
+            register = self.key_register()
+        except AccountError:
+            register = None  # a deployment of the source side alone
+        return open_hash_key(self.config.hash_key, self._environment, self._source.secrets, register)
+
+    def key_register(self) -> KeyRegister:
+        """Which hash key the lake table's rows are hashed with."""
+        return KeyRegister(self._lake.dynamodb(), self.config.checkpoint_table, self.config.lake_table)
+
+    @cached_property
     def policy(self) -> Policy:
         """The policy. Raises PolicyError where it cannot be carried out."""
         return Policy(
             actions_from(self.config.policy_document()),
             key_attributes=self.described_source.key_names,
-            hash_key=hash_key_from(self.config.hash_key, self._environment, self._source.secrets),
+            hash_key=self.hash_key.secret if self.hash_key else None,
             mismatch=self.config.policy_mismatch,
         )
 

@@ -63,6 +63,10 @@ class PolicyError(IngestError):
     """A policy cannot be carried out."""
 
 
+class HashKeyChangedError(PolicyError):
+    """The hash key is not the one with which the lake table's rows are hashed."""
+
+
 class QuarantineError(IngestError):
     """A record could not be put away, so it must not be passed over."""
 

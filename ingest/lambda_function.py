@@ -41,12 +41,12 @@ from ingest.capacity import CapacityLimit
 from ingest.checkpoints import Checkpoints
 from ingest.errors import QuarantineError
 from ingest.handler import BatchReport, Replicator
-from ingest.hashkey import DEFAULT_REFERENCE, hash_key_from
+from ingest.hashkey import DEFAULT_REFERENCE, KeyRegister, open_hash_key
 from ingest.health import HealthStore
 from ingest.lakewriter import writer_for
 from ingest.measures import BEHIND, HEARTBEAT, behind_ms, heartbeat_values, is_heartbeat
 from ingest.observe import SchemaObserver
-from ingest.policy import Policy, actions_from
+from ingest.policy import Policy, actions_from, hashes
 from ingest.quarantine import Place, Quarantine, S3Place, SqsPlace, bucket_of, is_queue, queue_of
 from ingest.records import Origin
 from ingest.sessions import assumed_session, client_config
@@ -186,6 +186,7 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
     Raises:
         KeyError: a variable that is needed is missing.
         PolicyError: the policy cannot be carried out.
+        HashKeyChangedError: the lake table's rows are hashed with another key.
         QuarantineError: the quarantine is neither a bucket nor a queue.
     """
     lake = assumed_session(
@@ -201,11 +202,19 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
     dynamodb = lake.client("dynamodb", config=config)
     table = environment["DYNALAKE_LAKE_TABLE"]
     max_wcu = environment.get("DYNALAKE_MAX_WCU")
-    hash_key = hash_key_from(
-        environment.get("DYNALAKE_HASH_KEY_FROM", DEFAULT_REFERENCE),
-        environment,
-        lambda: source.client("secretsmanager"),
-    )
+    rules = actions_from(json.loads(environment.get("DYNALAKE_POLICY", "{}")))
+    hash_key = None
+    if hashes(rules.values()):
+        # Once a container: what it reads stays its key, whatever happens to the secret meanwhile.
+        register = KeyRegister(dynamodb, environment["DYNALAKE_CHECKPOINT_TABLE"], table)
+        hash_key = open_hash_key(
+            environment.get("DYNALAKE_HASH_KEY_FROM", DEFAULT_REFERENCE),
+            environment,
+            lambda: source.client("secretsmanager"),
+            register,
+        )
+        if hash_key is not None:
+            register.claim(hash_key)
     key_attributes: list[str] = json.loads(environment["DYNALAKE_KEY_ATTRIBUTES"])
     replicator = Replicator(
         applier=Applier(
@@ -218,9 +227,9 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
             writer=writer_for(dynamodb, environment),
         ),
         policy=Policy(
-            actions_from(json.loads(environment.get("DYNALAKE_POLICY", "{}"))),
+            rules,
             key_attributes=key_attributes,
-            hash_key=hash_key,
+            hash_key=hash_key.secret if hash_key else None,
             mismatch=cast("Mismatch", environment.get("DYNALAKE_POLICY_MISMATCH", "quarantine")),
         ),
         quarantine=Quarantine(

@@ -25,6 +25,7 @@ ExplainedError                     message, remedy, exit_code
 │   │   ├── ForeignRecordError     a record of another table
 │   │   └── PolicyRefusedError     the policy cannot be applied to a row, so the row must not pass
 │   ├── PolicyError                a policy cannot be carried out
+│   │   └── HashKeyChangedError    the hash key is not that of the lake table's rows
 │   ├── QuarantineError            a record could not be stored in the quarantine
 │   ├── DocumentError              a document of a quarantine or failure destination is not for this redrive
 │   │   ├── ForeignDocumentError   it is of another pipeline

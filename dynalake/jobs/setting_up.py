@@ -59,6 +59,8 @@ def set_up(pipeline: Pipeline, *, accepts_recreated: bool = False) -> tuple[list
         )
         checkpoints.note_stream(stream)
         steps.append(Step("the recreated source table in place of the earlier one", "accepted"))
+    if pipeline.hash_key is not None:
+        pipeline.key_register().claim(pipeline.hash_key)
     pipeline.facts_store().write(facts)
     pipeline.forget()
     return steps, warning
@@ -73,6 +75,7 @@ def check_source(pipeline: Pipeline, *, accepts_recreated: bool = False) -> None
     try:
         if facts is not None:
             identity.check_source(facts, source, pipeline.name, accepts_recreated=accepts_recreated)
+            _claim_hash_key(pipeline)
             return
         if accepts_recreated and identity.is_younger_than_stream(source, noted.arn):
             return  # `set_up` stores the facts, and notes the gap
@@ -83,9 +86,18 @@ def check_source(pipeline: Pipeline, *, accepts_recreated: bool = False) -> None
                 _gap_of(source), "stream changed", f"nothing is replicated any more: {error.message}"
             )
         raise
+    _claim_hash_key(pipeline)
     with _unless_denied():
         pipeline.facts_store().write(pipeline.facts_now())
         pipeline.__dict__.pop("facts", None)  # it was looked up when there were none
+
+
+def _claim_hash_key(pipeline: Pipeline) -> None:
+    """Note the hash key of a pipeline whose policy began to hash after its set-up, or that version 0.1 set up."""
+    register, key = pipeline.key_register(), pipeline.hash_key
+    if key is not None and register.read() is None:
+        with _unless_denied():
+            register.claim(key)
 
 
 def _check_without_facts(pipeline: Pipeline, noted_stream: str, source: SourceTable) -> None:

@@ -81,7 +81,8 @@ class Facts:
     def to_attributes(self) -> dict[str, Any]:
         """The attributes to update in the stored item, in boto3's form; those that this object leaves empty are absent.
 
-        The policy and the time-to-live attribute are always present, since either may have been taken away.
+        The policy and the time-to-live attribute are always present, since either may have been taken away. The
+        fingerprint is not: `ingest.hashkey` alone writes it, once.
         """
         texts = {
             "account": self.account,
@@ -89,7 +90,6 @@ class Facts:
             "table": self.table,
             "arn": self.arn,
             "table_id": self.table_id,
-            "hash_key_fingerprint": self.hash_key_fingerprint,
         }
         numbers = {
             "table_created_at": self.table_created_at,

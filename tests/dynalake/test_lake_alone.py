@@ -32,7 +32,7 @@ def analyst(tmp_path: Path, aws: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A configuration whose source side has a profile that this machine does not know."""
     monkeypatch.chdir(tmp_path)
     config = write_config(tmp_path, policy='{ pk = "hash", ssn = "drop" }')
-    monkeypatch.setenv("DYNALAKE_HASH_KEY", "0123456789abcdef0123")
+    monkeypatch.setenv("DYNALAKE_HASH_KEY", "9d41c07be2a85f3366b1d0e94c72fa18")
     pipeline = open_pipeline(config)
     make_source(pipeline, {"pk": "N"})
     pipeline.setup()

@@ -118,7 +118,7 @@ def test_a_snapshot_rolls_forward_what_changes_during_its_scan(tmp_path: Path) -
 def test_policy_keeps_values_from_the_lake_and_the_catalogue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DYNALAKE_HASH_KEY", "0123456789abcdef")
+    monkeypatch.setenv("DYNALAKE_HASH_KEY", "9d41c07be2a85f3366b1d0e94c72fa18")
     config = write_config(tmp_path, policy='{ ssn = "drop", pk = "hash", phone = "mask", email = "hash" }')
     pipeline = open_pipeline(config)
     make_source(pipeline, {"pk": "N"})

@@ -175,6 +175,8 @@ def _change_of(record: Any, policy: Policy, origin: Origin, on_mismatch: Callabl
         raise MalformedRecordError("a key attribute of the record is not a text, a number or a binary value")
     _check_key(key, origin.key)
     refuse_reserved(image or key)
+    if image is not None and None in image.values():
+        raise MalformedRecordError("an attribute of the record's new image has no value")
     return Change(
         key=policy.apply(key),
         image=None if image is None else policy.apply(image, on_mismatch),

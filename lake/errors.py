@@ -49,6 +49,7 @@ ExplainedError                     message, remedy, exit_code
     ├── PublishError               Tableau cannot be reached, refuses, or lacks what was named
     │   └── UpdateRefusedError     Tableau refuses an incremental update
     └── FailedError                a prerequisite that `doctor` checks is not met
+        └── WarnedError            a prerequisite is met, but may cause trouble
 """
 
 from __future__ import annotations

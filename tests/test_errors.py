@@ -96,7 +96,7 @@ def test_every_class_has_the_three_fields(family: type[ExplainedError]) -> None:
     assert (error.message, error.remedy, error.exit_code) == ("what is wrong", "what to do", 2)
     assert str(error) == "what is wrong: what to do"
     assert error_document(error) == {"error": "what is wrong", "remedy": "what to do", "exit_code": 2}
-    if family is not FailedError:  # a prerequisite that fails always has a remedy
+    if not issubclass(family, FailedError):  # a prerequisite that fails always has a remedy
         bare = family("what is wrong: with a colon")
         assert (str(bare), bare.remedy) == ("what is wrong: with a colon", "")
         assert error_document(bare)["remedy"] is None

@@ -90,8 +90,6 @@ def test_no_account_is_opened_before_it_is_needed(
     monkeypatch.setattr(Account, "session", property(watched))
     pipeline: Pipeline = open_pipeline(analyst)
     assert not opened
-    pipeline.snapshot(tmp_path / "lake.duckdb")
-    pipeline.health()
     pipeline.check_job(metrics=False).history()
     assert pipeline.config.lake.account in opened
     assert SOURCE_ACCOUNT not in opened

@@ -46,8 +46,13 @@ class HealthStore:
         self._now_ms = now_ms
         self._checkpoints = Checkpoints(dynamodb, checkpoint_table, pipeline)
 
-    def read(self, reading: Reading) -> None:
-        """Store how far the stream has been read; an older reading never replaces a newer one."""
+    def read(self, reading: Reading, *, attended_until: int | None = None) -> None:
+        """Store how far the stream has been read; an older reading never replaces a newer one.
+
+        Args:
+            reading: the reading.
+            attended_until: up to when the stream's records were certainly read, where the reading does not tell it.
+        """
         content: dict[str, Any] = {
             "at": {"N": str(reading.at)},
             "state": {"S": "caught up" if reading.at_end else "catching up"},
@@ -58,8 +63,9 @@ class HealthStore:
         }
         if reading.newest_source_at is not None:
             content["newest_source_at"] = {"N": str(reading.newest_source_at)}
-        if reading.attended_until is not None:
-            content["attended_until"] = {"N": str(reading.attended_until)}
+        attended_until = attended_until if reading.attended_until is None else reading.attended_until
+        if attended_until is not None:
+            content["attended_until"] = {"N": str(attended_until)}
         self._observe(content, "at")
 
     def saw(self, table: TableStream) -> None:

@@ -9,6 +9,7 @@ source account looks in the same way (`dynalake.onlooker`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -152,7 +153,7 @@ def store(health: HealthStore, checkpoints: Checkpoints, seen: FunctionSeen) -> 
     reading = seen.reading
     stopped = reading is None or any(fault.stops for fault in reading.faults)
     is_read = reading is not None and reading.stream == seen.table.arn and not stopped
-    before = health.attended_until()
+    before, noted = health.attended_until(), checkpoints.stream()
     note_table_stream(health, checkpoints, seen.table, is_read=is_read)
     if reading is None:
         return
@@ -164,6 +165,15 @@ def store(health: HealthStore, checkpoints: Checkpoints, seen: FunctionSeen) -> 
             f"changes after {moment(before)} may be lost (nothing shows that the function read the stream for "
             f"{(now - before) // 3_600_000} hours, and it keeps a record for 24)",
         )
+    for fault in seen.faults:
+        if fault.unrecorded:
+            # It stays a gap after the setting was corrected: only a comparison finds what was skipped.
+            health.open_gap(
+                f"skipped/{hashlib.sha256(fault.message.encode()).hexdigest()[:16]}",
+                "trimmed",
+                f"records may have been skipped until {moment(reading.at)} (the function's event source mapping "
+                f"{fault.message})",
+            )
     if reading.behind_s is not None and reading.behind_s >= RETENTION_S:
         health.open_gap(
             f"behind/{moment(reading.at)[:10]}",
@@ -171,7 +181,9 @@ def store(health: HealthStore, checkpoints: Checkpoints, seen: FunctionSeen) -> 
             f"changes before {moment(reading.at)} may be lost (the function was {reading.behind_s / 3600:,.0f} hours "
             "behind the stream, which keeps a record for 24)",
         )
-    health.read(reading)
+    # A first heartbeat that finds the mapping stopped does not know since when: the set-up is what is certain.
+    since_setup = noted.noted_at if noted is not None and not before else None
+    health.read(reading, attended_until=since_setup)
 
 
 class Heartbeat:

@@ -38,11 +38,13 @@ class MappingFault:
         effect: what it does to replication.
         message: what is wrong, in one clause.
         remedy: what to do: a command where there is one.
+        unrecorded: nothing records which records it skips, so that only a comparison of both tables finds them.
     """
 
     effect: Effect
     message: str
     remedy: str
+    unrecorded: bool = False
 
     @property
     def loses_records(self) -> bool:
@@ -190,6 +192,7 @@ def _of_selection(mapping: Mapping[str, Any], pipeline: str, profile: str | None
                 "may skip records",
                 "has FilterCriteria: records that do not match are discarded",
                 _update(mapping, profile, "--filter-criteria '{}'") + f"; then dynalake repair {pipeline}",
+                unrecorded=True,
             )
         )
     position = mapping.get("StartingPosition")
@@ -205,6 +208,7 @@ def _of_selection(mapping: Mapping[str, Any], pipeline: str, profile: str | None
                 f"started at {position}, not at {STARTING_POSITION}: earlier records were passed over",
                 f"{_aws(mapping, 'delete-event-source-mapping', profile)}; once it is gone: {create}; "
                 f"then dynalake repair {pipeline}",
+                unrecorded=True,
             )
         )
     if REPORT_FAILURES not in (mapping.get("FunctionResponseTypes") or ()):
@@ -215,6 +219,7 @@ def _of_selection(mapping: Mapping[str, Any], pipeline: str, profile: str | None
                 "apply count as applied",
                 _update(mapping, profile, f"--function-response-types {REPORT_FAILURES}")
                 + f"; then dynalake repair {pipeline}",
+                unrecorded=True,
             )
         )
     if mapping.get("TumblingWindowInSeconds"):
@@ -223,6 +228,7 @@ def _of_selection(mapping: Mapping[str, Any], pipeline: str, profile: str | None
                 "may skip records",
                 "has a tumbling window, whose events and answers have another form",
                 _update(mapping, profile, "--tumbling-window-in-seconds 0"),
+                unrecorded=True,
             )
         )
     return faults
@@ -270,6 +276,7 @@ def _of_giving_up(mapping: Mapping[str, Any], profile: str | None) -> list[Mappi
                     + json.dumps({"OnFailure": {"Destination": "arn:aws:s3:::QUARANTINE_BUCKET"}})
                     + "'",
                 ),
+                unrecorded=True,
             )
         )
     if not mapping.get("BisectBatchOnFunctionError"):

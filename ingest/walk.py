@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 THREADS: Final = 8
 """Shards read side by side; more shards take turns."""
 
+QUIET_FOR_S: Final = 60.0
+"""An empty answer that is older says nothing of now."""
+
 LISTINGS: Final = 2
 """Lists of shards that must have been seen before a walk is at the end of its stream."""
 
@@ -69,6 +72,7 @@ class Reading:
         pause_s: seconds between the last two requests.
         empties: empty answers in a row.
         quiet_since: when the first of them came, monotonic seconds.
+        asked: when it gave its last answer, monotonic seconds.
         finished: it was closed and has been read to its end.
         gone: when it was last asked, it did not exist.
     """
@@ -80,6 +84,7 @@ class Reading:
     pause_s: float = 0.0
     empties: int = 0
     quiet_since: float | None = None
+    asked: float = 0.0
     finished: bool = False
     gone: bool = False
 
@@ -317,13 +322,13 @@ class Walk:
         """
         gone = set()
         wanted = (self._shards.keys() - self._finished) | self._childless
-        for shard_id in wanted - listing.shards.keys() - set(busy):
+        for shard_id in sorted(wanted - listing.shards.keys() - set(busy)):
             reading = self._readings.get(shard_id)
             if not self._reader.exists(shard_id, reading.after if reading else None):
                 gone.add(shard_id)
         named = {shard.parent for shard in listing.shards.values() if shard.parent is not None}
         known = listing.shards.keys() | self._shards.keys() | self._finished | self._gone.keys()
-        for parent in named - known:
+        for parent in sorted(named - known):
             if self._reader.exists(parent, None):
                 self._shards[parent] = Shard(parent, None, closed=True)
             else:
@@ -345,7 +350,7 @@ class Walk:
                     self._listener.on_continued(shard.parent)
         self._childless |= {shard.id for shard in listing.shards.values() if shard.closed}
         self._childless -= self._parents
-        for shard_id in gone:
+        for shard_id in sorted(gone):
             self._shards.pop(shard_id, None)
             if shard_id in self._finished:
                 if shard_id in self._childless and self._enabled:
@@ -383,6 +388,7 @@ class Walk:
                 reading.iterator = self._reader.iterator(reading.shard_id, reading.after)
             asked = self._monotonic()
             records, following = self._reader.records(reading.iterator)
+            reading.asked = asked
         except ExpiredIteratorError:
             reading.iterator = None
             return
@@ -432,6 +438,7 @@ class Walk:
             and reading.quiet_since is not None
             and reading.empties >= self._pacing.quiet_answers
             and self._monotonic() - reading.quiet_since >= self._pacing.quiet_s
+            and self._monotonic() - reading.asked <= QUIET_FOR_S
         )
 
     def _wait(

@@ -205,14 +205,18 @@ class Worker:
         finally:
             for shard_id in list(self._passed):
                 self._save(shard_id, finished=False)
-        if at_end and not stop.is_set():
+        self._leave(at_end=at_end, may_move=not stop.is_set())
+        return self._report
+
+    def _leave(self, *, at_end: bool, may_move: bool) -> None:
+        """Say how far the stream was read, and note the stream to go on with, if the table has another."""
+        if at_end and may_move:
             self._look_at_table(now=True)
             self._report.next_stream = self._moved_to
         self._report.caught_up = at_end and self._is_current()
         self._tell_health()
         if self._report.next_stream is not None:
             self._checkpoints.note_stream(StreamCheckpoint(self._report.next_stream, self._now_ms()))
-        return self._report
 
     def _finish_where_wanted(self) -> None:
         if self._until_caught_up is not None and self._until_caught_up.is_set():
@@ -236,7 +240,7 @@ class Worker:
         self._begun |= {
             shard for shard, checkpoint in saved.items() if checkpoint.sequence_number is not None
         }
-        waiting = saved.keys() - positions.keys() - finished - gone.keys()
+        waiting = sorted(saved.keys() - positions.keys() - finished - gone.keys())
         self._unread.update({shard: saved[shard].at for shard in waiting})
         self._noted.update(self._unread)
         childless = {shard for shard in finished if saved[shard].childless}
@@ -244,7 +248,7 @@ class Worker:
 
     def on_listed(self, shard_ids: Collection[str], asked: float) -> None:
         """Watch the shards that have no position yet: a new one came after the last look."""
-        for shard_id in set(shard_ids) - self._begun - self._walk.finished:
+        for shard_id in sorted(set(shard_ids) - self._begun - self._walk.finished):
             self._unread.setdefault(shard_id, self._listed_at)
         self._listed_at = self._when(asked)
 
@@ -378,7 +382,7 @@ class Worker:
             if shard_id not in self._passed and (noted is None or at - noted >= NOTE_S * 1000):
                 self._checkpoints.save_shard(self._reader.label, shard_id, ShardCheckpoint(None, False, at))
                 self._noted[shard_id] = at
-        for shard_id in list(self._continued):
+        for shard_id in sorted(self._continued):
             for child in self._walk.children(shard_id):
                 if child in self._passed:
                     self._save(child, finished=False)

@@ -5,6 +5,7 @@ Each takes pytest's monkeypatch and breaks one thing that the design calls neces
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import logging
@@ -18,21 +19,26 @@ import pytest
 import ingest.apply
 import ingest.backfill
 import ingest.handler
+import ingest.heartbeat
 import ingest.records
 import ingest.repair
+import ingest.shards
 import ingest.walk
 from ingest.apply import Applier, Outcome
 from ingest.backfill import Backfill
 from ingest.handler import Replicator, _Batch
 from ingest.health import HealthStore
 from ingest.lakewriter import PlainWriter
+from ingest.mapping import MappingFault
 from ingest.records import Record, key_identity, sequence_number
 from ingest.repair import Repair
 from ingest.scan import Page
-from ingest.shards import Shard, StreamReader
+from ingest.shards import Listing, Shard, StreamReader
 from ingest.walk import Walk
 from ingest.wire import to_boto3
 from ingest.worker import Worker
+from lake.contract import evidence
+from lake.contract.evidence import TableStream
 from lake.contract.health import Gap, GapKind
 from lake.contract.rows import Change, is_tombstone, version_of
 from lake.contract.versions import ABSENT, Version, read_over
@@ -329,6 +335,136 @@ def shard_finished_at_an_empty_answer(patch: Patch) -> None:
         reading.finished = reading.finished or reading.empties >= 2
 
     patch.setattr(Walk, "_step", hasty)
+
+
+def closed_leaf_is_the_end(patch: Patch) -> None:
+    """A closed shard that was read to its end counts as the end, whether or not its child is listed."""
+    at_end = inspect.getattr_static(Walk, "at_end").fget
+
+    def without_children(self: Walk) -> bool:
+        waiting, self._childless = self._childless, set()
+        try:
+            return bool(at_end(self))
+        finally:
+            self._childless = waiting
+
+    patch.setattr(Walk, "at_end", property(without_children))
+
+
+def child_forgotten_at_restart(patch: Patch) -> None:
+    """A worker does not wait for the child that its predecessor did not see."""
+    resume = Walk.resume
+
+    def forget(self: Walk, positions: Any, finished: Any, **more: Any) -> None:
+        resume(self, positions, finished, **{**more, "childless": ()})
+
+    patch.setattr(Walk, "resume", forget)
+
+
+def vanished_shard_is_finished(patch: Patch) -> None:
+    """A shard that one list misses is given up for good, without a probe."""
+
+    def finish(self: Worker, shard_id: str, after: str | None) -> None:
+        self._walk._gone.pop(shard_id, None)
+        self._walk._finished.add(shard_id)
+        Worker.on_finished(self, shard_id)
+
+    patch.setattr(StreamReader, "exists", lambda *_: False)
+    patch.setattr(Worker, "on_gone", finish)
+
+
+def gone_shard_is_not_read_again(patch: Patch) -> None:
+    """A shard that was not listed for a moment is not taken up when it is listed again."""
+    readable = ingest.shards.readable
+
+    def without_gone(self: Walk, busy: Any = ()) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            gone = set(self._gone)
+            inner.setattr(
+                ingest.walk,
+                "readable",
+                lambda shards, finished: [each for each in readable(shards, finished) if each.id not in gone],
+            )
+            look(self, busy)
+
+    look = Walk.look_for_shards
+    patch.setattr(StreamReader, "exists", lambda *_: False)
+    patch.setattr(Walk, "look_for_shards", without_gone)
+
+
+def stream_status_ignored(patch: Patch) -> None:
+    """Every stream is taken for one that takes records."""
+    listing = StreamReader.listing
+
+    def always_enabled(self: StreamReader) -> Listing:
+        return Listing(listing(self).shards, enabled=True)
+
+    patch.setattr(StreamReader, "listing", always_enabled)
+
+
+def latest_stream_ignored(patch: Patch) -> None:
+    """The worker takes the stream that it reads for the table's."""
+
+    def look(self: Worker, **_: Any) -> None:
+        self._health.saw(TableStream(self._now_ms(), self._reader.arn))
+
+    patch.setattr(Worker, "_look_at_table", look)
+
+
+def stale_evidence_counts(patch: Patch) -> None:
+    patch.setattr(evidence, "WORKER_SILENT_S", 10**9)
+    patch.setattr(evidence, "FUNCTION_SILENT_S", 10**9)
+
+
+def old_answers_count(patch: Patch) -> None:
+    """A shard that was quiet once is taken for quiet, however long ago it was asked."""
+    patch.setattr(ingest.walk, "QUIET_FOR_S", 10.0**9)
+
+
+def mapping_state_alone(patch: Patch) -> None:
+    """What `status` did: a function whose mapping is enabled is caught up."""
+    patch.setattr(
+        ingest.heartbeat,
+        "mappings_faults",
+        lambda mappings, _arn, **_: [
+            MappingFault("stops reading", "is disabled", "enable it")
+            for mapping in mappings
+            if mapping["State"] != "Enabled"
+        ],
+    )
+
+
+def mapping_s_stream_ignored(patch: Patch) -> None:
+    """A mapping on another stream than the table's passes for one on the table's."""
+    look = ingest.heartbeat.look_at_function
+
+    def on_its_stream(table: TableStream, *given: Any, **more: Any) -> Any:
+        seen = look(table, *given, **more)
+        if seen is None or seen.reading is None or not seen.reading.stream:
+            return seen
+        own = TableStream(table.at, seen.reading.stream)
+        return look(own, *given, **more)
+
+    patch.setattr("tests.ingest.simulator.actors.look_at_function", on_its_stream)
+
+
+def skipped_records_are_forgotten(patch: Patch) -> None:
+    """Once a filter is removed, nothing says that records were skipped."""
+    store = ingest.heartbeat.store
+
+    def without_faults(health: Any, checkpoints: Any, seen: Any) -> None:
+        store(health, checkpoints, dataclasses.replace(seen, faults=()))
+
+    patch.setattr("tests.ingest.simulator.actors.store", without_faults)
+
+
+def stopped_function_leaves_no_gap(patch: Patch) -> None:
+    """A day in which the function did not read is no gap."""
+    patch.setattr(HealthStore, "attended_until", lambda _: 0)
+
+
+def foreign_record_applied(patch: Patch) -> None:
+    patch.setattr(ingest.records, "table_of_stream", lambda _: model.TABLE_ARN)
 
 
 CAUGHT: Final[Mapping[Callable[[Patch], None], int]] = {

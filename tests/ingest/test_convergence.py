@@ -39,7 +39,18 @@ def assert_everything_happened(events: Counter[str]) -> None:
         "land",
     ):
         assert events[actor] > CHUNK / 4, f"{actor}: {events}"
-    for actor in ("replace_worker", "a_day_passes", "switch_off_and_on", "heat_or_cool"):
+    for actor in (
+        "replace_worker",
+        "worker_dies",
+        "a_day_passes",
+        "switch",
+        "heat_or_cool",
+        "flap",
+        "deliver_foreign",
+        "look",
+        "meddle",
+        "redeploy",
+    ):
         assert events[actor] > CHUNK / 20, f"{actor}: {events}"
     for fault in ("ClientError", "ReadTimeoutError", "ConnectTimeoutError", "Killed"):
         assert events[f"! {fault}"] > CHUNK / 10, f"{fault}: {events}"

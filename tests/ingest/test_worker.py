@@ -544,7 +544,7 @@ def test_health_says_caught_up_only_at_the_end_of_every_shard() -> None:
     said: list[str] = []
     read = run.side.health.read
 
-    def noting(reading: Reading) -> None:
+    def noting(reading: Reading, **_: Any) -> None:
         said.append("caught up" if reading.at_end else "catching up")
         read(reading)
 

@@ -15,7 +15,9 @@ where nothing follows it.
 
 from __future__ import annotations
 
+import re
 import zlib
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -37,6 +39,7 @@ Item = dict[str, Any]
 Identity = tuple[tuple[str, str], ...]
 
 MAX_ITEM_BYTES: Final = 400 * 1024
+_PREFIX: Final = re.compile(r"(#\w+) = (:\w+) AND begins_with\((#\w+), (:\w+)\)")
 _NUMBERS: Final = Context(prec=38)
 _EXACT: Final = Context(prec=1000)
 
@@ -57,6 +60,7 @@ class StubTable:
         self.indexes: list[tuple[str, str, str, int]] = []
         """(index, key attribute, its type, most bytes) of its secondary indexes."""
         self.items: dict[Identity, Item] = {}
+        self._sorted: list[Identity] | None = None
         self.on_write: Callable[[Item | None, Item | None], None] = lambda _old, _new: None
         """Told of every write that took effect: (old item, new item)."""
 
@@ -71,11 +75,19 @@ class StubTable:
     def get(self, key: Mapping[str, Any]) -> Item | None:
         return self.items.get(self.identity(key))
 
+    def sorted_keys(self) -> list[Identity]:
+        """The keys of all items, in order."""
+        if self._sorted is None:
+            self._sorted = sorted(self.items)
+        return self._sorted
+
     def identity(self, item: Mapping[str, Any]) -> Identity:
         return tuple((tag, str(item[name][tag])) for name, tag in self.key.items())
 
     def write(self, identity: Identity, new: Item | None, *, ttl: bool = False) -> None:
         old = self.items.get(identity)
+        if (new is None) != (old is None):
+            self._sorted = None
         if new is None:
             self.items.pop(identity, None)
         else:
@@ -239,13 +251,16 @@ class StubDynamoDB:
         names, values = _placeholders(request)
         start = request.get("ExclusiveStartKey")
         after = table.identity(start) if start else None
-        found = [
-            item
-            for identity, item in sorted(table.items.items())
-            if (after is None or identity > after)
-            and holds(request["KeyConditionExpression"], item, names, values)
-        ]
-        return self._page(request, table, found)
+        condition = request["KeyConditionExpression"]
+        return self._page(
+            request,
+            table,
+            [
+                table.items[identity]
+                for identity in _candidates(table, condition, names, values, after)
+                if holds(condition, table.items[identity], names, values)
+            ],
+        )
 
     def _page(self, request: Mapping[str, Any], table: StubTable, items: list[Item]) -> dict[str, Any]:
         size = min(self.page_size, request.get("Limit", self.page_size))
@@ -326,6 +341,25 @@ def validate(service: str, operation: str, request: Mapping[str, Any]) -> None:
     report = ParamValidator().validate(dict(request), _models.shape(service, operation))
     if report.has_errors():
         raise ParamValidationError(report=report.generate_report())
+
+
+def _candidates(
+    table: StubTable,
+    condition: str,
+    names: Mapping[str, str],
+    values: Mapping[str, Any],
+    after: Identity | None,
+) -> list[Identity]:
+    """The keys for which a key condition may hold, in order; it spares the evaluation of all others."""
+    keys = table.sorted_keys()
+    begin = bisect_right(keys, after) if after is not None else 0
+    match = _PREFIX.fullmatch(condition)
+    if match is None or [names.get(match[1]), names.get(match[3])] != list(table.key):
+        return keys[begin:]
+    first, second = (next(iter(values[match[place]].items())) for place in (2, 4))
+    begin = max(begin, bisect_left(keys, (first, second)))
+    end = bisect_left(keys, (first, (second[0], second[1] + chr(0x10FFFF))))
+    return keys[begin:end]
 
 
 def item_bytes(item: Mapping[str, Any]) -> int:

@@ -89,13 +89,13 @@ class _Parser:
         tests = [self._conjunction()]
         while self._accept("OR"):
             tests.append(self._conjunction())
-        return lambda *given: any(test(*given) for test in tests)
+        return tests[0] if len(tests) == 1 else lambda *given: any(test(*given) for test in tests)
 
     def _conjunction(self) -> Test:
         tests = [self._negation()]
         while self._accept("AND"):
             tests.append(self._negation())
-        return lambda *given: all(test(*given) for test in tests)
+        return tests[0] if len(tests) == 1 else lambda *given: all(test(*given) for test in tests)
 
     def _negation(self) -> Test:
         if self._accept("NOT"):

@@ -55,6 +55,8 @@ class StubShard:
     trimmed: int = 0
     closed: bool = False
     listed: bool = True
+    born_ms: int = 0
+    closed_ms: int = 0
 
     def index_after(self, number: str) -> int:
         """How many of its records have a sequence number up to this one."""
@@ -128,13 +130,13 @@ class StubStream:
         """Close a shard; two children go on with its items."""
         shard = self.shards[shard_id]
         middle = (shard.low + shard.high) // 2
-        shard.closed = True
+        self._close(shard)
         return self._add(shard_id, shard.low, middle), self._add(shard_id, middle, shard.high)
 
     def roll(self, shard_id: str) -> StubShard:
         """Close a shard; one child goes on with its items, as happens every few hours."""
         shard = self.shards[shard_id]
-        shard.closed = True
+        self._close(shard)
         return self._add(shard_id, shard.low, shard.high)
 
     def trim(self, shard_id: str, records: int) -> None:
@@ -150,12 +152,19 @@ class StubStream:
     def switch_off(self) -> None:
         """The stream takes no more records; what it has can be read for 24 hours."""
         self.enabled = False
-        for shard in self.shards.values():
-            shard.closed = True
+        for shard in self.open_shards():
+            self._close(shard)
+
+    def _close(self, shard: StubShard) -> None:
+        shard.closed, shard.closed_ms = True, self._now_ms()
 
     def _add(self, parent: str | None, low: int, high: int) -> StubShard:
         shard = StubShard(
-            f"shardId-{len(self.shards):020d}-{zlib.crc32(self.label.encode()):08x}", parent, low, high
+            f"shardId-{len(self.shards):020d}-{zlib.crc32(self.label.encode()):08x}",
+            parent,
+            low,
+            high,
+            born_ms=self._now_ms(),
         )
         self.shards[shard.id] = shard
         return shard
@@ -209,11 +218,12 @@ class StubStreams:
     def describe_stream(self, **request: Any) -> dict[str, Any]:
         self._begin("describe_stream", request)
         stream = self._stream("DescribeStream", request["StreamArn"])
-        ids = sorted(
-            shard.id for shard in stream.shards.values() if shard.listed and shard.id not in self.unlisted
-        )
         after = request.get("ExclusiveStartShardId", "")
-        rest = [shard_id for shard_id in ids if shard_id > after]
+        rest = [  # ids rise with time, so these are in order
+            shard_id
+            for shard_id, shard in stream.shards.items()
+            if shard_id > after and shard.listed and shard_id not in self.unlisted
+        ]
         page = rest[: min(self.page_size, request.get("Limit", 100))]
         description: dict[str, Any] = {
             "StreamArn": stream.arn,

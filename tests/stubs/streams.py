@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 LABEL: Final = "2026-11-24T00:00:00.000"
 FIRST_SEQUENCE_NUMBER: Final = 10**21 - 40
 """So near to a power of ten that the numbers soon grow by a digit: as text alone they would not compare."""
+MAX_EMPTIES: Final = 2
+"""Of one shard in a row, while it has records."""
+
 ITERATOR_LIFE_S: Final = 15 * 60
 
 
@@ -199,6 +202,7 @@ class StubStreams:
         self.closed_unseen: set[str] = set()
         self._clock = clock
         self._validate = check
+        self._empties: Counter[str] = Counter()
         self._iterators: dict[str, _Position] = {}
         self._expired: set[str] = set()
 
@@ -271,9 +275,11 @@ class StubStreams:
             )
         if at.index < at.shard.trimmed:
             raise _trimmed("GetRecords")
-        if self.empty_answers:
+        if self.empty_answers and self._empties[at.shard.id] < MAX_EMPTIES:
             self.empty_answers -= 1
+            self._empties[at.shard.id] += 1
             return {"Records": [], "NextShardIterator": self._iterator(at.stream, at.shard, at.index)}
+        self._empties[at.shard.id] = 0
         begin = max(at.shard.trimmed, at.index - self.rewind)
         self.rewind = 0
         end = min(len(at.shard.records), begin + min(self.page_size, request.get("Limit", 1000)))

@@ -20,6 +20,14 @@ from tests.stubs.dynamodb import Item
 from tests.stubs.streams import StubShard, StubStream
 
 SILENT_MS: Final = {"worker": WORKER_SILENT_S * 1000, "function": FUNCTION_SILENT_S * 1000}
+QUIET_MS: Final = 61_000
+"""An answer of a shard counts for a minute (`ingest.walk`), and DynamoDB tells whole seconds."""
+
+UNLISTED_MS: Final = 181_000
+"""Lists of a new stream's shards may miss one for a minute more, and a list counts for two (`ingest.worker`)."""
+
+NEW_STREAM_MS: Final = 300_000
+
 ROUNDS: Final = 400
 """More than any run needs until it has read everything."""
 
@@ -118,7 +126,8 @@ class Checks(WorldBase):
             self._calm = calm
         now = self._now_ms
         health = evidence.judge(*self._stored, now, "orders")
-        lost = {key["pk"]["S"] for key in self._differing() if not self._on_its_way(key)}
+        differing = self._differing()
+        lost = {key["pk"]["S"] for key in differing if not self._on_its_way(key)}
         self._lacking_since = {key: self._lacking_since.get(key, now) for key in lost}
         for consumer, takes_for_complete in CONSUMERS.items():
             if takes_for_complete(health) != health.complete:
@@ -130,7 +139,24 @@ class Checks(WorldBase):
         unknown = [key for key, since in self._lacking_since.items() if since < health.checked_at]
         if unknown:
             raise DivergedError(f"{health.state} and complete, and {unknown} are lost: {health}")
+        if health.state == "caught up" and health.by == "worker":
+            self._check_caught_up(differing, health.at or 0)
         return health
+
+    def _check_caught_up(self, differing: Sequence[Mapping[str, Any]], at: int) -> None:
+        """What was written a while before a worker said that it was caught up has been applied."""
+        for key in differing:
+            found = self._last_record(key)
+            if found is None:
+                continue
+            stream, shard, index = found
+            is_new = at - min(each.born_ms for each in stream.shards.values()) < NEW_STREAM_MS
+            bound = UNLISTED_MS if is_new else QUIET_MS
+            written = shard.records[index]["dynamodb"]["ApproximateCreationDateTime"].timestamp() * 1000
+            if written < at - bound:
+                raise DivergedError(
+                    f"caught up, and {key} waits since {written:.0f}, {(at - written) / 1000:.0f} s before"
+                )
 
     def _on_its_way(self, key: Mapping[str, Any]) -> bool:
         """Whether an item's last change is in the stream still, and whoever reads it has not passed it."""

@@ -103,6 +103,8 @@ class WorldBase:
         self._lags = self.random.random() < 0.5
         """Whether lists of shards show what is new only a while after."""
         self._flapping_until = 0
+        self._listed: set[str] = set()
+        """The shards that were listed once: a list does not miss one for its whole life."""
         self._unrecorded: set[str] = set()
         """Keys of the items whose last change left no record, since the stream was off."""
         self._noted_writes, self._asked_writes = 0, -1
@@ -238,12 +240,15 @@ class WorldBase:
         """What the next page of a list of shards misses; each page anew, so that pages do not agree."""
         self.streams.unlisted, self.streams.closed_unseen = set(), set()
         flapping = self._now_ms < self._flapping_until
-        if not flapping and not self._lags:
+        if not self._flaps and not self._lags:
             return
         for stream in self.streams.streams.values():
             for shard in stream.shards.values():
-                if (flapping or self._now_ms - shard.born_ms < LATE_MS) and self.random.random() < 0.5:
+                is_new = self._now_ms - shard.born_ms < LATE_MS
+                if (is_new or (flapping and shard.id in self._listed)) and self.random.random() < 0.5:
                     self.streams.unlisted.add(shard.id)
+                else:
+                    self._listed.add(shard.id)
                 late = shard.closed and (flapping or self._now_ms - shard.closed_ms < LATE_MS)
                 if late and self.random.random() < 0.5:
                     self.streams.closed_unseen.add(shard.id)

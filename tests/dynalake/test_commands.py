@@ -232,9 +232,13 @@ def test_an_unwritable_path_is_one_line_before_a_row_is_read(
     target = tmp_path / "no" / "such" / "folder" / "lake.duckdb"
     mistake(capsys, "snapshot", "orders", "--out", target, "--config", config)
     mistake(capsys, "snapshot", "orders", "--out", tmp_path, "--config", config)
-    assert "cannot be written" in mistake(
+    code, out, _ = command(
         capsys, "parity", "orders", "--json", "--out", tmp_path / "no" / "p.jsonl", "--config", config
     )
+    document = json.loads(out)
+    assert (code, document["exit_code"]) == (2, 2)
+    assert "cannot be written" in document["error"]
+    assert document["remedy"] == "create the folder, or give another path"
     (tmp_path / "file").write_text("in the way")
     assert "cannot write to" in mistake(capsys, "demo", "--out", tmp_path / "file")
 

@@ -338,7 +338,7 @@ def test_a_careless_version_is_caught(
 
 
 def test_the_simulator_catches_an_export_from_before_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model, "refuse_unfit", lambda *_: None)
+    monkeypatch.setattr("tests.ingest.simulator.actors.refuse_unfit", lambda *_: None)
     assert any(diverges(seed) for seed in range(200))
 
 

@@ -15,6 +15,7 @@ from typing import Final
 import pytest
 
 from lake.contract.health import Gap
+from tests.contract import test_evidence
 from tests.ingest import model, mutants, test_handler, test_health_backfill_repair, test_worker
 from tests.ingest.building import ARN, LakeSide, delete_change, event_of, put_change, record
 from tests.ingest.mutants import CAUGHT, HARMLESS, all_mutants, is_caught
@@ -112,6 +113,19 @@ ALONE: Final[Mapping[Mutant, Callable[[], None]]] = {
     mutants.parents_forgotten: test_worker.test_parents_are_read_to_their_end_before_their_children,
     mutants.highest_failed_reported: partial(
         test_handler.test_the_lowest_record_that_failed_is_reported, ("a", "c")
+    ),
+    mutants.closed_leaf_is_the_end: partial(
+        test_worker.test_a_closed_shard_without_a_child_is_not_the_end_of_an_enabled_stream, True
+    ),
+    mutants.child_forgotten_at_restart: (
+        test_worker.test_a_later_worker_waits_for_a_child_that_an_earlier_one_did_not_see
+    ),
+    mutants.vanished_shard_is_finished: test_worker.test_a_shard_that_one_list_misses_is_probed_and_read_on,
+    mutants.latest_stream_ignored: (
+        test_worker.test_a_switch_while_the_worker_runs_is_a_gap_and_the_new_stream_is_read_on
+    ),
+    mutants.stale_evidence_counts: partial(
+        test_evidence.test_fresh_evidence_of_everything_is_caught_up_until_it_is_too_old, "worker"
     ),
     mutants.backfill_checkpoint_before_its_page: partial(
         test_health_backfill_repair.test_a_backfill_goes_on_after_a_kill_at_any_call, 6, "none"

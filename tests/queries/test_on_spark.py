@@ -555,8 +555,8 @@ def test_ddl_from_the_catalogue_to_the_server_and_its_changes(
     assert ddl(*spark, *here)[1]["statements"] == []
     code, said = ddl(*spark, "--apply", url)
     assert code == 2
-    assert "orders_parquet" in said
-    assert "already exists" in said
+    assert "orders_parquet" in said["error"]
+    assert "already exists" in said["error"]
 
     publish({"pk": {"S": "2"}, "n": {"N": "2"}, "later": {"S": "x"}})
     _, from_file = ddl(*spark, *here, "--save", tmp_path / "state.json")

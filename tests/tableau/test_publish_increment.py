@@ -158,7 +158,7 @@ def test_what_the_server_will_not_exchange_is_published_whole(tableau: TableauSt
 
 def test_where_nothing_can_be_remembered_nothing_is_published(tableau: TableauStub, snapshot: Path) -> None:
     (snapshot.parent / ".lake.duckdb.published").write_text("in the way")
-    with pytest.raises(PublishError, match=r"cannot be made .*leave --incremental out"):
+    with pytest.raises(PublishError, match=r"cannot be created .*leave --incremental out"):
         publish(tableau, snapshot, incremental=True)
     assert not tableau.requests
 

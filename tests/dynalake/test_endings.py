@@ -58,7 +58,7 @@ CASES = (
     Case(("backfill", "orders"), "PutItem", "backfill ", passes=ROWS // 2),
     Case(("status", "orders"), "DescribeTable", "looking"),
     Case(("doctor", "orders"), "DescribeTable", "ok", passes=2, ends=1),
-    Case(("redrive", "orders"), "GetItem", "redrive ", passes=2, ends=1),
+    Case(("redrive", "orders"), "GetItem", "redrive ", passes=4, ends=1),
     Case(("parity", "orders"), "Scan", "rows compared", deletes="odd"),
     Case(("repair", "orders"), "Scan", "rows compared"),
     Case(("check", "orders", "--suite", "parity", "--no-metrics"), "Scan", "check", ends=None),

@@ -80,7 +80,7 @@ os.environ["AWS_MAX_ATTEMPTS"] = "1"
         "%load_ext sql\n%sql lake --alias lake\n%sql SELECT nope FROM orders",
         "1 / 0",
     )
-    assert len(shown_error(aws).splitlines()) <= 2
+    assert len(shown_error(aws).splitlines()) <= 3, "two lines at most, and the remedy"
     assert "127.0.0.1:9" in shown_error(aws)
     for outputs in (sql, magic):
         assert shown_error(outputs).startswith(

@@ -141,7 +141,7 @@ def test_a_function_far_behind_is_catching_up_and_one_that_is_stopped_is_paused(
         put(gauges, SOURCE, "AWS/Lambda", ("FunctionName", f"dynalake-{NAME}"), ago_s, IteratorAge=7_200_000)
         put(gauges, SOURCE, "dynalake", ("service", NAME), ago_s, behind=7_200_000)
     found = look(gauges)
-    assert found["state"] == "catching up"
+    assert found["state"] == "gap", "an open gap comes before being behind"
     assert found["alarms"]["iterator-age"] == "ALARM", "the alarm of the template, set off by its metric"
     functions = gauges.client("lambda", SOURCE)
     (mapping,) = functions.list_event_source_mappings(FunctionName=f"dynalake-{NAME}")["EventSourceMappings"]
@@ -157,7 +157,7 @@ def test_people_see_what_matters_first_and_within_80_columns(
     answer = gauges.run("status", NAME)
     assert answer.code == 0, answer.err
     lines = [line for line in answer.out.splitlines() if line.strip()]
-    assert lines[0].startswith(f"{NAME}: catching up, with 2 gap(s), ")
+    assert lines[0].startswith(f"{NAME}: gap, with 2 gap(s), ")
     assert lines[0].endswith("ALARM(S)")
     table = [line for line in lines if not line.startswith("GAP")]
     assert max(map(len, table)) <= 80

@@ -11,7 +11,7 @@ from botocore.credentials import RefreshableCredentials
 from botocore.session import get_session
 
 SESSION_NAME: Final = "dynalake"
-"""What the sessions' names begin with, in the lake account's CloudTrail."""
+"""What the sessions' names begin with in CloudTrail, where the pipeline's name leaves room for it."""
 
 MAX_SESSION_NAME: Final = 64
 """Characters (STS API reference, AssumeRole, `RoleSessionName`)."""
@@ -42,6 +42,17 @@ def client_config(
     )
 
 
+def session_name(pipeline: str) -> str:
+    """The name of a session in an assumed role: it contains the pipeline's whole name, or none if that is empty.
+
+    A pipeline's name has 64 characters at most, all of which a session's name may have.
+    """
+    if not pipeline:
+        return SESSION_NAME
+    name = f"{SESSION_NAME}-{pipeline}"
+    return name if len(name) <= MAX_SESSION_NAME else pipeline
+
+
 def assumed_session(
     base: boto3.Session,
     role_arn: str,
@@ -57,7 +68,7 @@ def assumed_session(
         base: the session that may assume the role.
         role_arn: the role's ARN.
         external_id: the ExternalId which the role's trust policy demands; None where it demands none.
-        pipeline: the pipeline's name, which the session's name ends with; so CloudTrail tells pipelines apart.
+        pipeline: the pipeline's name, which is part of the session's name; so CloudTrail tells pipelines apart.
         region: the region of the new session; the base's if None.
         sts_endpoint: an STS endpoint, where it is not AWS's own.
 
@@ -66,8 +77,7 @@ def assumed_session(
     """
     region = region or base.region_name
     sts = base.client("sts", region_name=region, endpoint_url=sts_endpoint)
-    session_name = f"{SESSION_NAME}-{pipeline}"[:MAX_SESSION_NAME] if pipeline else SESSION_NAME
-    request: dict[str, Any] = {"RoleArn": role_arn, "RoleSessionName": session_name}
+    request: dict[str, Any] = {"RoleArn": role_arn, "RoleSessionName": session_name(pipeline)}
     if external_id:
         request["ExternalId"] = external_id
 

@@ -2,6 +2,7 @@
 
 names        what stacks, roles, function and buckets are called
 plans        which stacks a side has, and their parameters, from the configuration
+templates    our templates, and what they come to with a stack's parameters
 preflight    what is in the way, found before anything is made
 code         the function's zip, built and brought to the source account
 stacks       one stack: change set, execution, first cause of a failure, undoing

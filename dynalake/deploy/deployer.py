@@ -69,8 +69,11 @@ class Deployer:
             SourceChangedError: the source table is not the one that the pipeline was set up for.
             SourceError: the source table cannot be replicated.
             PolicyError: the policy cannot be carried out.
+            DeployError: the function's environment would be too large.
         """
         account, stacks = self._account(side), self.stacks(side)
+        if self._source is not None:
+            self._source_plan("")  # so that the lake side is not made for a function that cannot be
         if side == "lake":
             source = self.deployment.config.source
             arn = f":{source.region}:{source.account}:table/{source.table}"

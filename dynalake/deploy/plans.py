@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from botocore.exceptions import ClientError
@@ -19,6 +19,13 @@ from dynalake.deploy.names import (
     shared_stack_name,
     stack_name,
     writer_role,
+)
+from dynalake.deploy.templates import (
+    MAX_ENVIRONMENT,
+    Evaluated,
+    environment_bytes,
+    environment_of,
+    template,
 )
 from dynalake.errors import DeployError
 from ingest.policy import actions_from, hashes
@@ -37,8 +44,8 @@ Side = Literal["source", "lake"]
 MIN_EXTERNAL_ID: Final = 16
 """Characters; the templates demand as many."""
 
-MAX_POLICY: Final = 3000
-"""Characters of a policy as JSON: a function's environment has 4 KB in all (AWS Lambda quotas)."""
+WILDCARDS: Final = re.compile(r"[*?]|\$\{")
+"""What IAM expands in an ARN or in a condition: `*`, `?`, and the beginning of a policy variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,28 @@ class Deployment:
                 remedy="let `dynalake init` generate one, or take the output of `openssl rand -hex 16`",
             )
         self.external_id = external_id
+        self._refuse_wildcards()
+
+    def _refuse_wildcards(self) -> None:
+        """Refuse what would let an IAM statement of a template reach further than it says.
+
+        Raises:
+            DeployError: a value has a wildcard or a policy variable.
+        """
+        config, deploy = self.config, self.config.deploy
+        given: dict[str, object] = {"quarantine": config.quarantine, "hash_key": config.hash_key}
+        given |= {"deploy.external_id": self.external_id}
+        given |= {"deploy.checks.target": deploy.checks.target}
+        given |= {"deploy.checks.task_definition": deploy.checks.task_definition}
+        for side in ("source", "lake", "shared"):
+            given |= {f"deploy.{side}.{name}": value for name, value in getattr(deploy, side).items()}
+        for name, value in given.items():
+            if WILDCARDS.search(str(value)):
+                raise DeployError(
+                    f"pipelines.{self.pipeline}.{name} is {value!r}; a wildcard or a policy variable would widen what "
+                    "the roles may do",
+                    remedy="write the whole name or ARN, without *, ? and ${",
+                )
 
     def function_role_arn(self) -> str:
         """The ARN of the function's role, whether it exists or not."""
@@ -166,7 +195,7 @@ class Deployment:
             DeployError: the configuration asks for what a function cannot do.
         """
         bucket, prefix = self.quarantine()
-        parameters = {
+        parameters: dict[str, str] = {
             "PipelineName": self.pipeline,
             "StreamArn": stream_arn,
             "KeyAttributes": json.dumps([part.name for part in key], ensure_ascii=False),
@@ -192,12 +221,38 @@ class Deployment:
             "Checks": self.checks_are,
             "ChecksSilentHours": str(self.config.deploy.checks.hours_until_silent),
         }
-        return Plan(
+        plan = Plan(
             stack_name(self.pipeline, "source"),
             template("source.yaml"),
             _with(parameters, self.config.deploy.source, f"pipelines.{self.pipeline}.deploy.source"),
             f"the function that replicates {self.config.source.table}, its alarms and its quarantine",
             frozenset({"Quarantine"}),
+        )
+        self._refuse_large_environment(self.evaluated(plan, "source"))
+        return plan
+
+    def evaluated(self, plan: Plan, side: Side) -> Evaluated:
+        """What a plan's template comes to with its parameters."""
+        config = self.config.source if side == "source" else self.config.lake
+        return Evaluated(plan.template, plan.parameters, account=config.account, region=config.region)
+
+    def _refuse_large_environment(self, source: Evaluated) -> None:
+        """Refuse variables that Lambda would refuse when half of the stack is made.
+
+        Raises:
+            DeployError: they are too long together.
+        """
+        variables = environment_of(source)
+        size = environment_bytes(variables)
+        if size <= MAX_ENVIRONMENT:
+            return
+        sizes = {name: environment_bytes({name: value}) - 2 for name, value in variables.items()}
+        largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+        raise DeployError(
+            f"the function's environment would have {size:,} bytes as JSON, and Lambda takes {MAX_ENVIRONMENT:,}; the "
+            f"largest variables are {', '.join(f'{name} ({sizes[name]:,})' for name in largest)}",
+            remedy="shorten the policy (one rule for a map instead of one for each member, or an allow-list with "
+            '"*" = "drop"), or replicate with `dynalake run`, which has no such limit',
         )
 
     @property
@@ -285,18 +340,8 @@ class Deployment:
         return bucket, prefix.strip("/")
 
     def policy(self) -> str:
-        """The policy as the function gets it.
-
-        Raises:
-            DeployError: it is too long for a function.
-        """
-        text = json.dumps(self.config.policy_document(), ensure_ascii=False, separators=(",", ":"))
-        if len(text) > MAX_POLICY:
-            raise DeployError(
-                f"the policy has {len(text):,} characters as JSON; a function takes {MAX_POLICY:,}",
-                remedy="shorten it, or replicate with `dynalake run`",
-            )
-        return text
+        """The policy as the function gets it."""
+        return json.dumps(self.config.policy_document(), ensure_ascii=False, separators=(",", ":"))
 
     def _hash_key_secret(self) -> str:
         kind, _, name = self.config.hash_key.partition(":")
@@ -309,11 +354,6 @@ class Deployment:
                 remedy='write hash_key = "secretsmanager:<the secret\'s ARN>"',
             )
         return ""
-
-
-def template(name: str) -> str:
-    """A template's text."""
-    return resources.files("ingest").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def table_is_missing(dynamodb: DynamoDBClient, name: str) -> bool:

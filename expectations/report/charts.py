@@ -1,14 +1,17 @@
 """The report's charts, by matplotlib, as SVG that stands inside the page and takes its colours.
 
-matplotlib knows no light and dark, so it draws in a few stand-in colours, which become the page's CSS variables.
+matplotlib knows no light and dark, so it draws in a few stand-in colours, which become the page's CSS variables. Names
+from the data are shown as they are: `$` begins no formula, and what rewrites the SVG touches its tags alone.
 """
 
 from __future__ import annotations
 
+import html
 import io
 import math
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,6 +29,12 @@ _VARIABLES: Final = {
     WARN: "var(--warn)",
     FAIL: "var(--fail)",
 }
+
+_SHOWN: Final = 22
+"""Characters of a name; the rest of the chart needs its room, too."""
+
+_NOT_SHOWN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Categories of characters that XML forbids, that have no shape, or that turn the direction of the text."""
 
 WIDTH_IN: Final = 4.6
 HEIGHT_IN: Final = 2.3
@@ -56,8 +65,8 @@ def over_time(
         colour = WARN if kind == "warn" else FAIL
         axes.axhline(value, color=colour, linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
-            kind, (0, value), xycoords=("axes fraction", "data"), xytext=(3, 2), textcoords="offset points",
-            fontsize=8, color=colour,
+            _short(kind), (0, value), xycoords=("axes fraction", "data"), xytext=(3, 2), textcoords="offset points",
+            fontsize=8, color=colour, parse_math=False,
         )  # fmt: skip
     tops = [*values, *(value for value, _ in limits)]
     if logarithmic:
@@ -66,7 +75,7 @@ def over_time(
         axes.set_yticks(ticks := _ticks(smallest, max(tops, default=1.0)), [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.set_ylim(-smallest / 8, 2 * max(tops, default=1.0))
-    axes.set_ylabel(unit, color=DIM, fontsize=8)
+    axes.set_ylabel(_short(unit), color=DIM, fontsize=8, parse_math=False)
     _date_axis(axes, times)
     return _svg(figure, title)
 
@@ -81,7 +90,8 @@ def histogram(title: str, labels: Sequence[str], counts: Sequence[int]) -> str:
     """
     figure, axes = _figure()
     axes.bar(range(len(counts)), counts, color=ACCENT, width=0.8)
-    axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right")
+    shown = [_short(label) for label in labels]
+    axes.set_xticks(range(len(labels)), shown, rotation=40, ha="right", parse_math=False)
     axes.set_ylabel("changes", color=DIM, fontsize=8)
     return _svg(figure, title)
 
@@ -104,9 +114,10 @@ def timeline(title: str, rows: Sequence[tuple[str, Sequence[tuple[int, str]]]], 
         axes.plot(moments, [place] * len(moments), "o", color=ACCENT, markersize=5)
         for moment, (_, word) in zip(moments, events, strict=True):
             axes.annotate(
-                word, (moment, place), xytext=(4, 3), textcoords="offset points", fontsize=7, color=DIM
-            )
-    axes.set_yticks(range(len(rows)), [_short(name) for name, _ in rows])
+                _short(word), (moment, place), xytext=(4, 3), textcoords="offset points", fontsize=7, color=DIM,
+                parse_math=False,
+            )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [_short(name) for name, _ in rows], parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.8)
     axes.grid(visible=False, axis="y")
     _date_axis(axes, times)
@@ -121,7 +132,16 @@ def _ticks(smallest: float, largest: float) -> list[float]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 22 else f"{name[:21]}…"
+    shown = _visible(name)
+    return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…"
+
+
+def _visible(name: str) -> str:
+    """A name on one line, with the code of each character that cannot be shown."""
+    return "".join(
+        f"\\u{ord(character):04x}" if unicodedata.category(character) in _NOT_SHOWN else character
+        for character in name
+    )
 
 
 def _figure(height: float = HEIGHT_IN) -> tuple[Any, Any]:
@@ -163,10 +183,18 @@ def _svg(figure: Any, title: str) -> str:
     text = re.sub(
         r'(<svg[^>]*?) width="[^"]*" height="[^"]*"|(<svg[^>]*?) height="[^"]*"', r"\1\2", text, count=1
     )
-    text = re.sub(r"font: ([0-9.]+)px '[^;\"]*", r"font: \1px system-ui, sans-serif", text)
+    text = _in_tags(text, lambda tag: _ours(tag, re.sub(r"\W", "", title)))
+    return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(_visible(title))}" ', 1)
+
+
+def _in_tags(text: str, change: Callable[[str], str]) -> str:
+    """The SVG with its tags changed; matplotlib escapes `<` and `>` in what stands between and within them."""
+    return re.sub(r"<[^>]*>", lambda tag: change(tag[0]), text)
+
+
+def _ours(tag: str, prefix: str) -> str:
+    """A tag with the page's font, colours and ids."""
+    tag = re.sub(r"font: ([0-9.]+)px '[^;\"]*", r"font: \1px system-ui, sans-serif", tag)
     for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, variable)
-    prefix = re.sub(r"\W", "", title)
-    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
-    name = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return text.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
+        tag = tag.replace(colour, variable)
+    return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", tag)

@@ -15,7 +15,7 @@ import pytest
 from cfnlint.decode.cfn_yaml import loads
 from moto import mock_aws
 
-from dynalake.deploy.plans import template
+from dynalake.deploy.templates import template
 
 REGION = "eu-central-1"
 KEY = f"arn:aws:kms:{REGION}:123456789012:key/11111111-2222-3333-4444-555555555555"

@@ -36,6 +36,15 @@ def doctor(
             help="Also send an item through: written to the source table, seen in the lake, deleted again.",
         ),
     ] = False,
+    code: Annotated[
+        Path | None,
+        typer.Option(
+            help="The function's zip to compare the deployed one with; built if not given.",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
@@ -53,6 +62,8 @@ def doctor(
     patient = Patient(
         name, pipeline, _open("source", pipeline.source, name), _open("lake", pipeline.lake, name)
     )
+    if code is not None:
+        patient.code = code.read_bytes
     checks = []
     for check in check_up(patient):
         checks.append(check)

@@ -3,6 +3,7 @@
 checkup      one prerequisite, and running them all
 tables       credentials, source table, lake tables
 functions    role, function, event source mapping, quarantine, alarms
+rights       the function's code and the roles' policies, compared with what this version deploys
 schedules    heartbeat and checks
 canary       one item's way through the whole pipeline, only where that is asked for
 """

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from dynalake.aws import Account
 from dynalake.config import PipelineConfig
+from dynalake.deploy.code import built_zip
 from dynalake.errors import UserError
 from dynalake.pipeline import Pipeline
 from lake.errors import DENIED, explained
@@ -82,6 +83,7 @@ class Patient:
         lake: the lake account, likewise.
         environment: the process's environment, where the policy's hash key may be.
         now_ms: the time of day, epoch milliseconds.
+        code: the function's zip as this version builds it; raises PackageError where it cannot be built.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Patient:
     lake: Account | UserError
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    code: Callable[[], bytes] = built_zip
 
     def account(self, side: str) -> Account:
         """A side's account.
@@ -150,10 +153,16 @@ class Patient:
 def check_up(patient: Patient) -> Iterator[Check]:
     """Look at each prerequisite, in the order in which they build on one another."""
     from dynalake.doctor.functions import of_functions
+    from dynalake.doctor.rights import of_rights
     from dynalake.doctor.schedules import of_schedules
     from dynalake.doctor.tables import of_tables
 
-    for prerequisite in (*of_tables(patient), *of_functions(patient), *of_schedules(patient)):
+    for prerequisite in (
+        *of_tables(patient),
+        *of_functions(patient),
+        *of_rights(patient),
+        *of_schedules(patient),
+    ):
         yield _look(prerequisite)
 
 

@@ -51,6 +51,7 @@ def failures(land: Land) -> dict[str, Check]:
     """What fails, by side and prerequisite."""
     pipeline = land.pipeline(NAME)
     patient = Patient(NAME, pipeline, account("source", pipeline.source), account("lake", pipeline.lake), {})
+    patient.code = land.zip.read_bytes
     return {f"{check.side} {check.what}": check for check in check_up(patient) if check.verdict == "fail"}
 
 

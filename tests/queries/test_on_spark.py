@@ -580,5 +580,5 @@ def test_ddl_from_the_catalogue_to_the_server_and_its_changes(
 
     code, said = ddl("--apply", url)
     assert code == 2
-    assert "has no STORED BY" in said
+    assert "has no STORED BY" in said["error"]
     assert ddl(*spark, *here)[0] == 1

@@ -43,6 +43,7 @@ class Account:
         self._side = side
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
+        self._clients: dict[str, Any] = {}
 
     @property
     def session(self) -> boto3.Session:
@@ -58,54 +59,76 @@ class Account:
 
     def dynamodb(self) -> DynamoDBClient:
         """A DynamoDB client."""
-        return self.session.client("dynamodb", **self._where())
+        client: DynamoDBClient = self._client("dynamodb")
+        return client
+
+    def scanner(self) -> DynamoDBClient:
+        """A DynamoDB client for one `lake.pages.RawScan`, which changes how its client reads the answers to Scan."""
+        client: DynamoDBClient = self._new_client("dynamodb")
+        return client
 
     def streams(self) -> DynamoDBStreamsClient:
         """A DynamoDB Streams client."""
-        return self.session.client("dynamodbstreams", **self._where())
+        client: DynamoDBStreamsClient = self._client("dynamodbstreams")
+        return client
 
     def s3(self) -> S3Client:
         """An S3 client."""
-        return self.session.client("s3", **self._where())
+        client: S3Client = self._client("s3")
+        return client
 
     def secrets(self) -> SecretsManagerClient:
         """A Secrets Manager client."""
-        return self.session.client("secretsmanager", **self._where())
+        client: SecretsManagerClient = self._client("secretsmanager")
+        return client
 
     def sqs(self) -> SQSClient:
         """An SQS client."""
-        return self.session.client("sqs", **self._where())
+        client: SQSClient = self._client("sqs")
+        return client
 
     def cloudformation(self) -> CloudFormationClient:
         """A CloudFormation client."""
-        return self.session.client("cloudformation", **self._where())
+        client: CloudFormationClient = self._client("cloudformation")
+        return client
 
     def cloudwatch(self) -> CloudWatchClient:
         """A CloudWatch client."""
-        return self.session.client("cloudwatch", **self._where())
+        client: CloudWatchClient = self._client("cloudwatch")
+        return client
 
     def iam(self) -> IAMClient:
         """An IAM client."""
-        return self.session.client("iam", **self._where())
+        client: IAMClient = self._client("iam")
+        return client
 
     def functions(self) -> LambdaClient:
         """A Lambda client."""
-        return self.session.client("lambda", **self._where())
+        client: LambdaClient = self._client("lambda")
+        return client
 
     def topics(self) -> SNSClient:
         """An SNS client."""
-        return self.session.client("sns", **self._where())
+        client: SNSClient = self._client("sns")
+        return client
 
     def scheduler(self) -> Any:
         """An EventBridge Scheduler client."""
-        return self.session.client("scheduler", **self._where())
+        return self._client("scheduler")
 
-    def _where(self) -> dict[str, Any]:
-        return {
-            "region_name": self.config.region,
-            "endpoint_url": self.config.endpoint_url,
-            "config": client_config(),
-        }
+    def _client(self, service: str) -> Any:
+        """The account's client of a service. It is made once, because botocore parses the service's model to make it."""
+        if service not in self._clients:
+            self._clients[service] = self._new_client(service)
+        return self._clients[service]
+
+    def _new_client(self, service: str) -> Any:
+        return self.session.client(  # type: ignore[call-overload]
+            service,
+            region_name=self.config.region,
+            endpoint_url=self.config.endpoint_url,
+            config=client_config(),
+        )
 
 
 def open_account(side: str, config: SideConfig, pipeline: str = "") -> Account:

@@ -413,6 +413,10 @@ class Pipeline:
         """A DynamoDB client of the lake account."""
         return self._lake.dynamodb()
 
+    def lake_scanner(self) -> DynamoDBClient:
+        """A DynamoDB client of the lake account for one raw scan; see `Account.scanner`."""
+        return self._lake.scanner()
+
     def lake_s3(self) -> S3Client:
         """An S3 client of the lake account."""
         return self._lake.s3()
@@ -643,7 +647,7 @@ class Pipeline:
             account.s3(),
             lambda segments: self._scan(account, name, segments),
             lambda: raw_lines(
-                account.dynamodb(), name, segments=segments_for(self._bytes_of(account)), limit=limit
+                account.scanner(), name, segments=segments_for(self._bytes_of(account)), limit=limit
             ),
         )
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, settings
 
 # A property holds or does not, whatever the machine is busy with: speed is for the benchmarks.
 settings.register_profile("dynalake", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dynalake")
+
+# Each botocore session parses the services' models again, and the tests of one process open hundreds of sessions.
+_parsed = lru_cache(maxsize=None)(JSONFileLoader().load_file)
+JSONFileLoader.load_file = lambda _, path: _parsed(path)  # type: ignore[method-assign]
 
 LONGEST: Final = (
     "tests/notebooks/",

@@ -36,7 +36,8 @@ def environment(name: str, cache: Path) -> Path:
         UnavailableError: it cannot be made.
     """
     lock_file = LOCKS / f"{name}.txt"
-    digest = hashlib.sha256(lock_file.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    # The path is part of it: the programs of an environment do not work where a checkout was moved to.
+    digest = hashlib.sha256(lock_file.read_bytes() + f"{sys.version} {cache}".encode()).hexdigest()[:12]
     home = cache / digest
     python, made = home / "bin" / "python", home / "made"
     cache.mkdir(parents=True, exist_ok=True)

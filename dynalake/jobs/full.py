@@ -127,7 +127,7 @@ def _rows(pipeline: Pipeline, source: str) -> _Rows:
         from lake.pages import RawScan
 
         scan = RawScan(
-            pipeline.lake_dynamodb(),
+            pipeline.lake_scanner(),
             pipeline.config.lake_table,
             segments=segments_for(pipeline.lake_table.approximate_bytes),
             limit=pipeline.limit(pipeline.config.max_rcu),

@@ -182,7 +182,7 @@ class _Position:
 
 
 MOST_CALLS: Final = 200_000
-"""No test needs so many calls of one account: a reader that never finds its end fails instead of reading on for ever."""
+"""More than any test needs of one account: a reader that never finds its end fails, and does not read on for ever."""
 
 
 class StubStreams:

@@ -117,7 +117,7 @@ class Account:
         return self._client("scheduler")
 
     def _client(self, service: str) -> Any:
-        """The account's client of a service. It is made once, because botocore parses the service's model to make it."""
+        """The account's client of a service, made once: botocore parses the service's model to make it."""
         if service not in self._clients:
             self._clients[service] = self._new_client(service)
         return self._clients[service]

@@ -15,7 +15,7 @@ settings.load_profile("dynalake")
 
 # Each botocore session parses the services' models again, and the tests of one process open hundreds of sessions.
 _parsed = lru_cache(maxsize=None)(JSONFileLoader().load_file)
-JSONFileLoader.load_file = lambda _, path: _parsed(path)  # type: ignore[method-assign]
+JSONFileLoader.load_file = lambda _, file_path: _parsed(file_path)  # type: ignore[assignment,method-assign]
 
 LONGEST: Final = (
     "tests/notebooks/",

@@ -58,15 +58,20 @@ def _explained(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
-def open_lake(path: PathLike = "lake.duckdb") -> Lake:
+def open_lake(path: PathLike = "lake.duckdb", *, trusted: bool = False) -> Lake:
     """Open a snapshot for reading.
 
+    Args:
+        path: the snapshot.
+        trusted: whether the file may run code here. Otherwise SQL can read nothing but the snapshot, DuckDB's settings
+            are locked, and a file with macros, or with views that dynalake did not create, is refused.
+
     Raises:
-        lake.errors.SnapshotError: there is no snapshot at this path.
+        lake.errors.SnapshotError: there is no snapshot at this path, or it contains what dynalake did not create.
     """
     from lake.open import open_lake as opened
 
-    return opened(path)
+    return opened(path, trusted=trusted)
 
 
 @_explained

@@ -94,13 +94,16 @@ def compare_export(
         raise ParityError(
             f"there is no file {file}", remedy="name a file or a folder that `dynalake export` wrote"
         )
-    with tempfile.TemporaryDirectory(prefix="dynalake-parity-") as folder, open_lake(snapshot, table) as lake:
+    with (
+        tempfile.TemporaryDirectory(prefix="dynalake-parity-") as folder,
+        open_lake(snapshot, table, files=True) as lake,
+    ):
         lake.columns(table)
         with duckdb.connect(
             ":memory:", config={"memory_limit": MEMORY_LIMIT, "temp_directory": f"{folder}/spill"}
         ) as con:
             con.execute("SET preserve_insertion_order = false")
-            con.execute(f"ATTACH {literal(str(snapshot))} AS lake (READ_ONLY)")
+            con.execute(f"ATTACH {literal(str(snapshot))} AS lake (READ_ONLY, TYPE duckdb)")
             con.execute("USE lake")
             try:
                 return _Comparison(con, lake, table, file, form, Path(folder)).run(on_difference)

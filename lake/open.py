@@ -17,6 +17,7 @@ from lake.contract.positions import StreamPositions
 from lake.contract.rows import SOURCE_AT
 from lake.errors import SnapshotError, explain
 from lake.expired import left_out_of
+from lake.foreign import refuse_code, refuse_views
 from lake.show import html_note, html_table, text_table
 from lake.stored import ROW, require_current, rows_of
 from lake.times import utc
@@ -103,9 +104,12 @@ class Lake:
     there is a newer one, and `reload` takes it.
     """
 
-    def __init__(self, path: Path, only: str | None = None) -> None:
+    def __init__(
+        self, path: Path, only: str | None = None, *, trusted: bool = False, files: bool = False
+    ) -> None:
         """Use `open_lake`."""
-        self._path, self._only = path, only
+        self._path, self._only, self._trusted, self._files = path, only, trusted, files
+        self._sealed = False
         # Attached, not connected: DuckDB shares one instance for all connections of a process to a path, so a
         # snapshot that was replaced meanwhile would show its old rows to whoever connects again.
         self._con = duckdb.connect()
@@ -120,17 +124,30 @@ class Lake:
     def _attach(self) -> None:
         try:
             self._stamp = _stamp(self._path)
-            self._con.execute(f"ATTACH {literal(str(self._path))} AS lake (READ_ONLY)")
+            # With the type, as DuckDB would fetch an extension for a file of another database.
+            self._con.execute(f"ATTACH {literal(str(self._path))} AS lake (READ_ONLY, TYPE duckdb)")
+            if not self._trusted:
+                self._guard()
             for con in (self._con, self._own):
                 con.execute("USE lake")
             self._own.sql("FROM _lake.tables JOIN _lake.columns USING (table_name)")
             require_current(self._own, self._path, self._only)
+            if not self._trusted and (self._only is None or self._files):
+                refuse_views(self._own, "lake", self._path, self._only)
         except duckdb.CatalogException as error:
             raise SnapshotError(
                 f"{self._path} is a DuckDB file, but not a snapshot made by dynalake"
             ) from error
         except (duckdb.Error, OSError) as error:
             raise SnapshotError(f"{self._path} cannot be opened as a snapshot: {error}") from error
+
+    def _guard(self) -> None:
+        """Sees to it that nothing that the file brings can run, or read anything else than the file."""
+        refuse_code(self._con, self._path)
+        if not self._files and not self._sealed:
+            self._con.execute("SET enable_external_access = false")
+            self._con.execute("SET lock_configuration = true")
+            self._sealed = True
 
     @property
     def stale(self) -> bool:
@@ -406,21 +423,27 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def open_lake(path: str | Path, only: str | None = None) -> Lake:
+def open_lake(
+    path: str | Path, only: str | None = None, *, trusted: bool = False, files: bool = False
+) -> Lake:
     """Opens a snapshot for reading.
 
     Args:
         path: the file.
         only: the one table that is read, where that is known: others may then be of an outdated format.
+        trusted: whether the file is known to come from somebody who may run code here. Otherwise its SQL can read
+            nothing but the file, settings are locked, and a file with macros, or with views that dynalake did not
+            create, is refused.
+        files: whether statements of ours read and write other files, as an export does; users' SQL must not run then.
 
     Raises:
         OutdatedSnapshotError: an earlier version of dynalake made a table in a way that could make it wrong; the
             text says what to run.
-        SnapshotError: there is no such file, or it is not a snapshot.
+        SnapshotError: there is no such file, it is not a snapshot, or it contains what dynalake did not create.
     """
     file = Path(path)
     if not file.exists():
         raise SnapshotError(f"there is no snapshot {file}", remedy="make one with `dynalake snapshot`")
     if not file.is_file():
         raise SnapshotError(f"{file} is not a file, so it cannot be a snapshot")
-    return Lake(file, only)
+    return Lake(file, only, trusted=trusted, files=files)

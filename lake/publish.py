@@ -40,6 +40,7 @@ from lake.contract.expiry import Expiry
 from lake.contract.files import Replacement, publish, remove
 from lake.contract.positions import StreamPositions
 from lake.errors import SnapshotError
+from lake.foreign import refuse_code
 from lake.lines import spool
 from lake.refresh import Applied, apply_changes
 from lake.snapshot import MEMORY_LIMIT, SnapshotAbout
@@ -162,6 +163,7 @@ class _Turn:
         except duckdb.Error as error:
             raise SnapshotError(f"the snapshot cannot be written: {error}") from error
         with con:
+            refuse_code(con, self._out)
             require_current(con, self._out, self._table)
             source, lacking, again = new, self._lacking, 0
             if lacking is not None:

@@ -42,10 +42,20 @@ from lake.errors import ContractError, DecodeError, SnapshotError
 from lake.expired import LAYOUT as LEFT_OUT
 from lake.expired import delete_expired, less, note_left_out
 from lake.fill import Filler
+from lake.foreign import refuse_code
 from lake.lines import pick_lines, spool
 from lake.parts import Chunk, Part, as_chunks, first_bad_row, first_row_without, read_ahead, spool_parts
 from lake.rule import held_rows
-from lake.stored import FORMAT, ROW, ROWS_SCHEMA, create_views, drop_rows, rows_table, value_of
+from lake.stored import (
+    FORMAT,
+    METADATA_TABLES,
+    ROW,
+    ROWS_SCHEMA,
+    create_views,
+    drop_rows,
+    rows_table,
+    value_of,
+)
 from lake.times import utc
 from lake.types import Blob, Int64, Text, Type, duckdb_type, identifier, literal, type_to_json
 from lake.widen import Held
@@ -56,9 +66,6 @@ MEMORY_LIMIT: Final = "1GiB"
 STORAGE_VERSION: Final = "v1.4.0"
 """The oldest DuckDB that can read a snapshot: analysts' tools bring their own, and few bring the newest. It costs
 nothing; 1.1 would cost a tenth of a build, and what 1.3 reads of such a file is wrong."""
-
-_RESERVED: Final = ("tables", "columns", "schema_history", "shards", "tombstones", "left_out")
-"""The snapshot's own tables in `_lake`, where each table's rows are too."""
 
 WRAPPERS: Final = ("NewImage", "OldImage")
 
@@ -185,7 +192,7 @@ def build_snapshot(
     """
     began = time.monotonic()
     identifier(table)
-    if table.casefold() in _RESERVED or table.casefold().startswith(RESERVED_PREFIX.rstrip("_")):
+    if table.casefold() in METADATA_TABLES or table.casefold().startswith(RESERVED_PREFIX.rstrip("_")):
         raise SnapshotError(
             f"a table of a snapshot cannot be called {table!r}", remedy="give it another name there"
         )
@@ -231,6 +238,11 @@ class _Build:
             )
         except duckdb.Error as error:
             raise SnapshotError(f"the snapshot cannot be written: {error}") from error
+        try:
+            refuse_code(self._con, "the snapshot")
+        except SnapshotError:
+            self._con.close()
+            raise
 
     def close(self) -> None:
         self._con.close()
@@ -311,7 +323,7 @@ class _Build:
         con = self._con
         prepare(con)
         drop_rows(con, self._table)
-        for metadata in _RESERVED:
+        for metadata in METADATA_TABLES:
             con.execute(f"DELETE FROM _lake.{metadata} WHERE table_name = ?", [self._table])
         con.execute("CHECKPOINT")
         # Order costs memory, and a table has none.

@@ -32,6 +32,9 @@ FORMAT: Final = 2
 
 ROWS_SCHEMA: Final = "_lake_rows"
 
+METADATA_TABLES: Final = ("tables", "columns", "schema_history", "shards", "tombstones", "left_out")
+"""The snapshot's own tables in the schema `_lake`, where each table's view with metadata is too."""
+
 PREFIX: Final = "a:"
 """No identifier of SQL begins so unless it is quoted, so no name of ours and no pseudo-column of an engine does."""
 

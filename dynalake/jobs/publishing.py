@@ -153,7 +153,7 @@ def publish_table(
             remedy="leave --mode out",
         )
     layout, steps = layout or Layout(), steps or Steps()
-    with _explained(table), open_lake(snapshot, table) as lake:
+    with _explained(table), open_lake(snapshot, table, files=True) as lake:
         fresh = lake.freshness(table)
         name = to.name or table
         if incremental:

@@ -106,7 +106,7 @@ def export_table(
     if incremental:
         _check_incremental(format, layout, out)
     increment = None
-    with open_lake(snapshot, table) as lake:
+    with open_lake(snapshot, table, files=True) as lake:
         if table not in lake.tables():
             raise ExportError(
                 f"{snapshot} has no table {table!r}; it has {', '.join(lake.tables()) or 'none'}"

@@ -98,7 +98,10 @@ def test_a_result_shows_itself_in_a_notebook(world: World) -> None:
     assert f'<td style="text-align:left">{len(source_items(world)):,}</td>' in exact
 
 
-@pytest.mark.parametrize(("until", "says"), [("20:00", "it is"), ("late", "is not a time of the day"), ("25:00", "is not a time of the day")])
+@pytest.mark.parametrize(
+    ("until", "says"),
+    [("20:00", "it is"), ("late", "is not a time of the day"), ("25:00", "is not a time of the day")],
+)
 def test_a_time_that_is_none_or_past_is_refused(world: World, until: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         world.play(until)

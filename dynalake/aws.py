@@ -11,6 +11,7 @@ from botocore.parsers import ResponseParserError
 
 from dynalake.config import SideConfig
 from dynalake.errors import AccountError
+from ingest.buckets import OwnerOf, s3_client
 from ingest.sessions import assumed_session, client_config
 from lake.errors import DENIED, aws_error
 
@@ -73,9 +74,22 @@ class Account:
         return client
 
     def s3(self) -> S3Client:
-        """An S3 client."""
-        client: S3Client = self._client("s3")
-        return client
+        """An S3 client for buckets of this account, unless the configuration's `bucket_owners` names another owner.
+
+        S3 refuses its requests to any other account's bucket.
+        """
+        return self._s3(self.bucket_owner, "s3")
+
+    def s3_of_any_owner(self) -> S3Client:
+        """An S3 client for buckets that the user names, which may be another account's.
+
+        The owner is checked where the configuration's `bucket_owners` names one.
+        """
+        return self._s3(self.config.owner_of_bucket, "s3 of any owner")
+
+    def bucket_owner(self, bucket: str) -> str:
+        """The account that a bucket which dynalake works with by itself must belong to."""
+        return self.config.owner_of_bucket(bucket) or self.config.account
 
     def secrets(self) -> SecretsManagerClient:
         """A Secrets Manager client."""
@@ -123,12 +137,20 @@ class Account:
         return self._clients[service]
 
     def _new_client(self, service: str) -> Any:
-        return self.session.client(  # type: ignore[call-overload]
-            service,
-            region_name=self.config.region,
-            endpoint_url=self.config.endpoint_url,
-            config=client_config(),
-        )
+        return self.session.client(service, **self._where())  # type: ignore[call-overload]
+
+    def _s3(self, owner_of: OwnerOf, which: str) -> S3Client:
+        if which not in self._clients:
+            self._clients[which] = s3_client(self.session, owner_of, **self._where())
+        client: S3Client = self._clients[which]
+        return client
+
+    def _where(self) -> dict[str, Any]:
+        return {
+            "region_name": self.config.region,
+            "endpoint_url": self.config.endpoint_url,
+            "config": client_config(),
+        }
 
 
 def open_account(side: str, config: SideConfig, pipeline: str = "") -> Account:

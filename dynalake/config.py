@@ -53,6 +53,9 @@ class SideConfig(_Strict):
         role_arn: a role to assume.
         external_id: that role's ExternalId.
         endpoint_url: an endpoint other than AWS's own, for every service of this side.
+        bucket_owners: the account that a bucket must belong to, by the bucket's name; `*` for every other bucket.
+            Buckets of quarantine, failures and code belong to the side's account if not given; other buckets are
+            checked only if given.
     """
 
     account: AccountId
@@ -61,6 +64,15 @@ class SideConfig(_Strict):
     role_arn: RoleArn | None = None
     external_id: Annotated[str, StringConstraints(min_length=2, max_length=1224)] | None = None
     endpoint_url: str | None = None
+    bucket_owners: dict[str, AccountId] = Field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        """Of what tells accounts apart: a mapping such as `bucket_owners` has no hash."""
+        return hash((self.account, self.region, self.profile, self.role_arn, self.endpoint_url))
+
+    def owner_of_bucket(self, bucket: str) -> str | None:
+        """The account that a bucket must belong to, where the configuration says one."""
+        return self.bucket_owners.get(bucket) or self.bucket_owners.get("*")
 
     @model_validator(mode="after")
     def _external_id_needs_a_role(self) -> SideConfig:
@@ -420,6 +432,7 @@ class AthenaConfig(_Strict):
         profile: a profile of the AWS configuration files.
         workgroup: the workgroup that queries run in.
         output: where answers are written; the workgroup's own place if not given.
+        output_owner: the account that the output's bucket must belong to; not checked if not given.
         catalog: the data catalogue.
         database: what queries' table names mean.
         endpoint_url: an endpoint other than AWS's own.
@@ -429,6 +442,7 @@ class AthenaConfig(_Strict):
     profile: str | None = None
     workgroup: str = "primary"
     output: Annotated[str, StringConstraints(pattern=r"^s3://[^/]+(/.*)?$")] | None = None
+    output_owner: AccountId | None = None
     catalog: str = "AwsDataCatalog"
     database: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,128}$")] = "lake"
     endpoint_url: str | None = None

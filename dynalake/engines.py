@@ -154,6 +154,6 @@ def _on_athena(
     sql = transpile(query, "athena", parameters)
     session = boto3.Session(profile_name=said.profile, region_name=said.region)
     client = session.client("athena", endpoint_url=said.endpoint_url)
-    settings = AthenaSettings(said.database, said.workgroup, said.output, said.catalog)
+    settings = AthenaSettings(said.database, said.workgroup, said.output, said.catalog, said.output_owner)
     with stream_on_athena(client, settings, sql, show) as reader:
         yield reader

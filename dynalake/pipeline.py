@@ -402,8 +402,8 @@ class Pipeline:
         return self._source.streams()
 
     def source_s3(self) -> S3Client:
-        """An S3 client of the source account."""
-        return self._source.s3()
+        """An S3 client of the source account, for exports, which may be in another account's bucket."""
+        return self._source.s3_of_any_owner()
 
     def table_stream(self) -> TableStream:
         """Which stream the source table has now. Raises SourceError where it cannot be asked."""
@@ -418,8 +418,8 @@ class Pipeline:
         return self._lake.scanner()
 
     def lake_s3(self) -> S3Client:
-        """An S3 client of the lake account."""
-        return self._lake.s3()
+        """An S3 client of the lake account, for exports, which may be in another account's bucket."""
+        return self._lake.s3_of_any_owner()
 
     def lake_streams(self) -> DynamoDBStreamsClient:
         """A DynamoDB Streams client of the lake account."""
@@ -644,7 +644,7 @@ class Pipeline:
         return Table(
             account.dynamodb(),
             name,
-            account.s3(),
+            account.s3_of_any_owner(),
             lambda segments: self._scan(account, name, segments),
             lambda: raw_lines(
                 account.scanner(), name, segments=segments_for(self._bytes_of(account)), limit=limit

@@ -14,6 +14,8 @@ from dynalake.costs import HOURS_PER_MONTH, Monthly, estimate, watching
 from dynalake.deploy import Finding, preflight
 from dynalake.deploy.deployer import SIDES, Deployer
 from dynalake.deploy.names import partition_of
+from dynalake.deploy.plans import Deployment
+from dynalake.deploy.preflight import look_at_buckets
 from dynalake.doctor.functions import alarms_of
 from dynalake.errors import AccountError, DeployError
 from ingest.mapping import switch_on
@@ -158,11 +160,16 @@ def propose(name: str, config: PipelineConfig) -> Proposal:
                 + ("" if facts.stream is None else ", once it was switched off"),
             )
         )
+    if source:
+        try:
+            findings += look_at_buckets(Deployment(name, config), source.s3())
+        except (ClientError, BotoCoreError) as error:
+            findings.append(_not_checked("the buckets", error, "source"))
     if facts and facts.has_images and source and lake:
         deployer = Deployer(name, config, source, lake)
         for side in SIDES:
             try:
-                findings += preflight(deployer.findings(side))
+                findings += [each for each in preflight(deployer.findings(side)) if each not in findings]
             except (ExplainedError, ClientError, BotoCoreError) as error:
                 findings.append(_not_checked(f"the {side} side", error, side))
     if facts is None or facts.provisioned is None:

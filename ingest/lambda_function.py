@@ -37,6 +37,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from botocore.config import Config
 
 from ingest.apply import Applier
+from ingest.buckets import s3_client
 from ingest.capacity import CapacityLimit
 from ingest.checkpoints import Checkpoints
 from ingest.errors import QuarantineError
@@ -233,7 +234,12 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
             mismatch=cast("Mismatch", environment.get("DYNALAKE_POLICY_MISMATCH", "quarantine")),
         ),
         quarantine=Quarantine(
-            _quarantine_place(environment["DYNALAKE_QUARANTINE"], source, config),
+            _quarantine_place(
+                environment["DYNALAKE_QUARANTINE"],
+                source,
+                config,
+                environment["DYNALAKE_STREAM_ARN"].split(":")[4],
+            ),
             environment["DYNALAKE_PIPELINE"],
         ),
         observer=SchemaObserver(dynamodb, environment["DYNALAKE_CATALOGUE_TABLE"], table, now_ms),
@@ -265,8 +271,11 @@ def build(environment: Mapping[str, str], source: boto3.Session) -> LambdaFuncti
     return LambdaFunction(replicator, environment["DYNALAKE_PIPELINE"], heartbeat=functools.cache(heartbeat))
 
 
-def _quarantine_place(address: str, source: boto3.Session, config: Config) -> Place:
-    """The place that outlives the container; only the client that it needs is made, since each costs a cold start."""
+def _quarantine_place(address: str, source: boto3.Session, config: Config, account: str) -> Place:
+    """The place that outlives the container; only the client that it needs is made, since each costs a cold start.
+
+    A bucket must belong to `account`.
+    """
     if is_queue(address):
         url, prefix = queue_of(address)
         return SqsPlace(source.client("sqs", config=config), url, prefix)
@@ -275,7 +284,8 @@ def _quarantine_place(address: str, source: boto3.Session, config: Config) -> Pl
             f"DYNALAKE_QUARANTINE is {address!r}, and a function keeps no folder",
             remedy="name s3://bucket/prefix or sqs:<queue URL>",
         )
-    return S3Place(source.client("s3", config=config), *bucket_of(address))
+    s3 = s3_client(source, lambda _bucket: account, config=config)
+    return S3Place(s3, *bucket_of(address))
 
 
 @functools.cache

@@ -38,6 +38,12 @@ _SCHEME: Final = "sqs:"
 _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9._:=-]|^\.+$")
 """What a part of a document's name does without: it comes from the record, and becomes a path or an object's key."""
 
+OTHER_OWNER: Final = (
+    "check the permissions, and that the bucket belongs to the source account; a bucket of another account is used "
+    "only if source.bucket_owners names that account"
+)
+"""What to do where S3 refuses a request."""
+
 _PART_CHARACTERS: Final = 128
 _DIGEST_CHARACTERS: Final = 24
 
@@ -76,7 +82,8 @@ class S3Place:
             )
         except (ClientError, BotoCoreError) as error:
             raise QuarantineError(
-                f"the quarantine s3://{self._bucket}/{self._prefix} did not take a record: {type(error).__name__}"
+                f"the quarantine s3://{self._bucket}/{self._prefix} did not take a record: {_said(error)}",
+                remedy=OTHER_OWNER if is_denied(error) else "",
             ) from error
 
 
@@ -235,6 +242,11 @@ def digest(content: Any) -> str:
         QuarantineError: it is nested too deeply.
     """
     return hashlib.sha256(_json(content, ensure_ascii=True, sort_keys=True)).hexdigest()[:_DIGEST_CHARACTERS]
+
+
+def is_denied(error: ClientError | BotoCoreError) -> bool:
+    """Whether S3 refused a request, which it also does where the bucket belongs to an unexpected account."""
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in ("AccessDenied", "403")
 
 
 def _said(error: ClientError | BotoCoreError) -> str:

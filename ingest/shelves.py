@@ -2,8 +2,8 @@
 
 The other side of `ingest.quarantine`: bucket, folder or queue. Nothing here looks into a document.
 
-- A bucket's document is deleted. (It may hold values that the policy hides from the lake, so no copy is kept;
-  for a way back switch on the bucket's versioning.)
+- A bucket's document is deleted. In a bucket with versioning, as `dynalake deploy` makes it, S3 keeps the noncurrent
+  version until the bucket's lifecycle rule deletes it.
 - A folder's document moves to `done/`, since a folder has no versions.
 - A queue's message is deleted. What was received and not deleted is let go at the end, or by the queue itself
   after `HOLD_S` if the process was killed.
@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ingest.errors import QuarantineError
-from ingest.quarantine import DirectoryPlace, SqsPlace, bucket_of, is_queue, queue_of
+from ingest.quarantine import (
+    OTHER_OWNER,
+    DirectoryPlace,
+    SqsPlace,
+    bucket_of,
+    is_denied,
+    is_queue,
+    queue_of,
+)
 from lake.contract.files import is_within, make_folder
 
 if TYPE_CHECKING:
@@ -171,7 +179,8 @@ class S3Shelf:
             raise self._unusable(error) from error
 
     def _unusable(self, error: ClientError | BotoCoreError) -> QuarantineError:
-        return _unusable(f"s3://{self._bucket}/{self._prefix}", error)
+        remedy = OTHER_OWNER if is_denied(error) else ""
+        return _unusable(f"s3://{self._bucket}/{self._prefix}", error, remedy)
 
 
 class FolderShelf:
@@ -319,6 +328,6 @@ class QueueShelf:
         return _unusable(f"the queue {self._url}", error)
 
 
-def _unusable(place: str, error: ClientError | BotoCoreError) -> QuarantineError:
+def _unusable(place: str, error: ClientError | BotoCoreError, remedy: str = "") -> QuarantineError:
     said = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-    return QuarantineError(f"{place} cannot be read or cleared: {said}")
+    return QuarantineError(f"{place} cannot be read or cleared: {said}", remedy=remedy)

@@ -53,12 +53,14 @@ class AthenaSettings:
         workgroup: the workgroup.
         output: where the answer is written, `s3://bucket/prefix`; the workgroup's place if None.
         catalog: the data catalogue.
+        output_owner: the account that the output's bucket must belong to; not checked if None.
     """
 
     database: str = "lake"
     workgroup: str = "primary"
     output: str | None = None
     catalog: str = "AwsDataCatalog"
+    output_owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,10 @@ def stream_on_athena(
 
 
 def _start(client: AthenaClient, settings: AthenaSettings, sql: str) -> str:
-    where: dict[str, Any] = (
-        {"ResultConfiguration": {"OutputLocation": settings.output}} if settings.output else {}
-    )
+    where: dict[str, Any] = {}
+    if settings.output:
+        owner = {"ExpectedBucketOwner": settings.output_owner} if settings.output_owner else {}
+        where["ResultConfiguration"] = {"OutputLocation": settings.output, **owner}
     return client.start_query_execution(
         QueryString=sql,
         ClientRequestToken=uuid.uuid4().hex,

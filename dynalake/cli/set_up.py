@@ -32,6 +32,22 @@ def init(
         Literal["function", "worker"],
         typer.Option(help="What will replicate: a Lambda function (`deploy`), or a host of yours (`run`)."),
     ] = "function",
+    quarantine: Annotated[
+        str | None,
+        typer.Option(
+            help="The bucket for records that cannot be applied, in the source account: s3://bucket/prefix; one named "
+            "after the pipeline if not given.",
+            metavar="s3://…",
+            show_default=False,
+        ),
+    ] = None,
+    code_bucket: Annotated[
+        str | None,
+        typer.Option(
+            help="The bucket for the function's code, in the source account; one for all pipelines if not given.",
+            show_default=False,
+        ),
+    ] = None,
     endpoint_url: Annotated[str | None, typer.Option(help="An endpoint other than AWS's own.")] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Json = False,
@@ -72,11 +88,13 @@ def init(
     deploy: dict[str, Any] = {"external_id": secrets.token_urlsafe(24)}
     if alarm_email:
         deploy["alarm_email"] = alarm_email
-    more: dict[str, Any] = {}
+    if code_bucket:
+        deploy["code_bucket"] = code_bucket
+    more: dict[str, Any] = {"quarantine": quarantine} if quarantine else {}
     deployed = runs_in == "function"
     if deployed:
         check_pipeline_name(name)
-        more["quarantine"] = f"s3://{quarantine_bucket(name, source_account, region)}"
+        more.setdefault("quarantine", f"s3://{quarantine_bucket(name, source_account, region)}")
     draft = {"source": source, "lake": lake, "deploy": deploy, **more}
     pipeline = parse_config({"pipelines": {name: draft}}, "the answers").pipelines[name]
     with screen.waiting(f"looking at {source_table}"):

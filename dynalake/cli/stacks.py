@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from dynalake.config import DeployConfig, PipelineConfig
     from dynalake.deploy import ChangeSet, Event, Finding
     from dynalake.deploy.deployer import Deployer
+    from dynalake.deploy.stacks import Stacks
     from lake.tables import Step, TableKey
 
 SideOption = Annotated[
     Literal["lake", "source"] | None,
     typer.Option("--side", help="Which side; both if not given.", show_default=False),
 ]
+CODE_VERSION = "CodeVersion"
+"""The parameter of the source side's template for the version of the function's zip."""
+
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -168,7 +172,6 @@ def _deploy_side(
             content = code.read_bytes() if code else built_zip()
     stacks = deployer.stacks(side)
     documents = []
-    brought = False
     for plan in deployer.plans(side, content):
         with screen.waiting(f"asking what would change in {plan.stack}"):
             change_set = stacks.propose(plan)
@@ -190,13 +193,14 @@ def _deploy_side(
             _confirm(
                 f"{'make' if change_set.is_new else 'update'} {plan.stack}?", yes=yes, as_json=screen.as_json
             )
-            if content and not brought:
-                with screen.waiting("uploading the function's code"):
-                    brought = deployer.bring(content)
+            carried_out = _with_code(screen, deployer, stacks, change_set, content)
         except (DeployError, typer.Abort, KeyboardInterrupt):
             stacks.discard(change_set)
             raise
-        document["outputs"] = _carry_out(screen, stacks, change_set)
+        if carried_out is None:
+            document["changes"], document["outputs"] = [], stacks.outputs(plan.stack)
+            continue
+        document["outputs"] = _carry_out(screen, stacks, carried_out)
     leftover = deployer.leftover(side)
     if leftover is not None:
         screen.say(f"{leftover}: the configuration no longer schedules checks on this side")
@@ -206,6 +210,28 @@ def _deploy_side(
             _confirm(f"remove {leftover}?", yes=yes, as_json=screen.as_json)
             stacks.delete(leftover)
     return {"side": side, "stacks": documents}
+
+
+def _with_code(
+    screen: Screen, deployer: Deployer, stacks: Stacks, change_set: ChangeSet, code: bytes
+) -> ChangeSet | None:
+    """Upload the function's code where a change set needs it, and pin the version that was stored.
+
+    Returns:
+        The change set to carry out: another one than was shown if only now the version is known, and None if with
+        this version there is nothing to change.
+    """
+    plan = change_set.plan
+    if CODE_VERSION not in plan.parameters:
+        return change_set
+    with screen.waiting("uploading the function's code"):
+        version = deployer.bring(code)
+    if version == plan.parameters[CODE_VERSION]:
+        return change_set
+    with screen.waiting("pinning the version of the function's code"):
+        return stacks.propose_instead(
+            change_set, dataclasses.replace(plan, parameters={**plan.parameters, CODE_VERSION: version})
+        )
 
 
 def _tell_what_watches(screen: Screen, name: str, deploy: DeployConfig) -> None:

@@ -9,10 +9,18 @@ from typing import Final
 
 from dynalake.aws import Account
 from dynalake.config import PipelineConfig
-from dynalake.deploy.code import key_of, upload
-from dynalake.deploy.names import checks_stack_name, code_bucket, stack_name
-from dynalake.deploy.plans import Deployment, Plan, Side, bucket_is_missing, table_is_missing
-from dynalake.deploy.preflight import Finding, look_at_lake, look_at_source, look_for_another_table
+from dynalake.deploy.buckets import bucket_is_missing
+from dynalake.deploy.code import key_of, stored_version, upload
+from dynalake.deploy.names import checks_stack_name, stack_name
+from dynalake.deploy.plans import Code, Deployment, Plan, Side, table_is_missing
+from dynalake.deploy.preflight import (
+    Finding,
+    look_at_buckets,
+    look_at_lake,
+    look_at_source,
+    look_for_another_table,
+    refuse,
+)
 from dynalake.deploy.stacks import Stacks, stacks_of
 from dynalake.errors import DeployError
 from dynalake.pipeline import Pipeline
@@ -69,11 +77,13 @@ class Deployer:
             SourceChangedError: the source table is not the one that the pipeline was set up for.
             SourceError: the source table cannot be replicated.
             PolicyError: the policy cannot be carried out.
-            DeployError: the function's environment would be too large.
+            DeployError: the function's environment would be too large, or a bucket is another account's.
         """
         account, stacks = self._account(side), self.stacks(side)
         if self._source is not None:
-            self._source_plan("")  # so that the lake side is not made for a function that cannot be
+            # So that the lake side is not made for a function that cannot be.
+            refuse(look_at_buckets(self.deployment, self._source.s3()))
+            self._source_plan(self._code())
         if side == "lake":
             source = self.deployment.config.source
             arn = f":{source.region}:{source.account}:table/{source.table}"
@@ -106,7 +116,7 @@ class Deployer:
         checks = [self.deployment.checks()] if self.deployment.checks_side == side else []
         if side == "lake":
             return [*self._shared(), self._lake_plan(), *checks]
-        return [self._source_plan(key_of(code)), *checks]
+        return [self._source_plan(self._code(code)), *checks]
 
     def leftover(self, side: Side) -> str | None:
         """The stack of a schedule that the configuration no longer has on this side; None if there is none."""
@@ -115,10 +125,20 @@ class Deployer:
             return None
         return stack
 
-    def bring(self, code: bytes) -> bool:
-        """Bring the function's zip to the source account; gives whether it was not there yet."""
-        region = self.deployment.config.source.region
-        return upload(self._account("source").s3(), self._code_bucket, code, region)
+    def bring(self, code: bytes) -> str:
+        """Bring the function's zip to the source account; gives its version there, empty where there are none.
+
+        Raises:
+            DeployError: the bucket is another account's, or refuses.
+        """
+        deployment = self.deployment
+        return upload(
+            self._account("source").s3(),
+            deployment.code_bucket,
+            code,
+            deployment.config.source.region,
+            is_ours=deployment.config.deploy.code_bucket is None,
+        )
 
     def note(self) -> list[Step] | None:
         """Write down in the lake that the pipeline exists; None where only one account is at hand.
@@ -190,19 +210,20 @@ class Deployer:
         kept = self.stacks("lake").parameters(shared.stack)
         return str(shared.parameters.get("KmsKeyArn", kept.get("KmsKeyArn", "")))
 
-    @property
-    def _code_bucket(self) -> str:
-        config = self.deployment.config
-        return config.deploy.code_bucket or code_bucket(config.source.account, config.source.region)
+    def _code(self, code: bytes = b"") -> Code:
+        """Where the zip is; without a version if it has to be brought there first, or is not known yet."""
+        bucket = self.deployment.code_bucket
+        version = stored_version(self._account("source").s3(), bucket, code) if code else None
+        return Code(bucket, key_of(code), version or "")
 
-    def _source_plan(self, code_key: str) -> Plan:
+    def _source_plan(self, code: Code) -> Plan:
         quarantine, stack = self.deployment.quarantine()[0], stack_name(self.deployment.pipeline, "source")
         missing = bucket_is_missing(self._account("source").s3(), quarantine)
         table = self._pipeline.described_source
         return self.deployment.source(
             table.key,
             table.stream_arn,
-            (self._code_bucket, code_key),
+            code,
             makes_bucket=missing or self.stacks("source").has(stack, "Quarantine"),
             replicated_ttl=self._pipeline.origin.replicated_ttl,
         )

@@ -14,6 +14,7 @@ from dynalake.config import PipelineConfig, SideConfig
 from dynalake.deploy.names import (
     check_pipeline_name,
     checks_stack_name,
+    code_bucket,
     function_role,
     role_arn,
     shared_stack_name,
@@ -34,7 +35,6 @@ from lake.contract.naming import DEFAULT_PREFIX
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
-    from types_boto3_s3 import S3Client
 
     from ingest.source import KeyAttribute
     from lake.tables import TableKey
@@ -67,6 +67,22 @@ class Plan:
     what: str
     keeps: frozenset[str] = field(default_factory=frozenset)
     keeps_parameters: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Where the function's zip is.
+
+    Attributes:
+        bucket: the bucket.
+        key: the object's key.
+        version: the object's version, from which the function is made whatever the key holds later; empty where the
+            bucket keeps none, or where the zip is not stored yet.
+    """
+
+    bucket: str
+    key: str
+    version: str = ""
 
 
 class Deployment:
@@ -177,7 +193,7 @@ class Deployment:
         self,
         key: Sequence[KeyAttribute],
         stream_arn: str,
-        code: tuple[str, str],
+        code: Code,
         *,
         makes_bucket: bool,
         replicated_ttl: str | None = None,
@@ -187,7 +203,7 @@ class Deployment:
         Args:
             key: the source table's key attributes, the partition key first.
             stream_arn: the source table's stream.
-            code: bucket and key of the function's zip.
+            code: where the function's zip is.
             makes_bucket: whether the stack makes the quarantine bucket, or one is there.
             replicated_ttl: see `ingest.records.Origin`.
 
@@ -211,8 +227,9 @@ class Deployment:
             "LakeRoleArn": self.writer_role_arn(),
             "ExternalId": self.external_id,
             "MaxWcu": f"{self.config.max_wcu:g}" if self.config.max_wcu else "",
-            "CodeBucket": code[0],
-            "CodeKey": code[1],
+            "CodeBucket": code.bucket,
+            "CodeKey": code.key,
+            "CodeVersion": code.version,
             "QuarantineBucket": "make" if makes_bucket else "existing",
             "QuarantineBucketName": bucket,
             "QuarantinePrefix": prefix,
@@ -321,6 +338,12 @@ class Deployment:
             f"the schedule of the checks, {checks.schedule}",
         )
 
+    @property
+    def code_bucket(self) -> str:
+        """The bucket for the function's code."""
+        source = self.config.source
+        return self.config.deploy.code_bucket or code_bucket(source.account, source.region)
+
     def quarantine(self) -> tuple[str, str]:
         """Bucket and prefix of the quarantine.
 
@@ -337,6 +360,13 @@ class Deployment:
                 remedy=f'write quarantine = "s3://{proposed}"; the stack creates it if it is missing',
             )
         bucket, prefix = bucket_of(self.config.quarantine)
+        source = self.config.source
+        if source.owner_of_bucket(bucket) not in (None, source.account):
+            raise DeployError(
+                f"source.bucket_owners says that the quarantine {bucket!r} belongs to another account, but the "
+                "function's role writes to buckets of the source account only",
+                remedy="choose a quarantine bucket of the source account",
+            )
         return bucket, prefix.strip("/")
 
     def policy(self) -> str:
@@ -363,27 +393,6 @@ def table_is_missing(dynamodb: DynamoDBClient, name: str) -> bool:
     except ClientError as error:
         if error.response["Error"]["Code"] == "ResourceNotFoundException":
             return True
-        raise
-    return False
-
-
-def bucket_is_missing(s3: S3Client, name: str) -> bool:
-    """Whether a bucket is missing.
-
-    Raises:
-        DeployError: it belongs to somebody else.
-    """
-    try:
-        s3.head_bucket(Bucket=name)
-    except ClientError as error:
-        code = error.response["Error"]["Code"]
-        if code in ("404", "NoSuchBucket", "NotFound"):
-            return True
-        if code in ("403", "Forbidden", "AccessDenied"):
-            raise DeployError(
-                f"the bucket {name!r} is another account's, or these credentials may not see it",
-                remedy="choose another name: bucket names are unique across all accounts",
-            ) from None
         raise
     return False
 

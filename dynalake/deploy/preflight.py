@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
+from dynalake.deploy.buckets import bucket_is_missing
+from dynalake.deploy.code import OTHER_BUCKET
 from dynalake.deploy.names import function_name, function_role, stack_name, writer_role
 from dynalake.deploy.plans import Deployment
 from dynalake.deploy.stacks import Stacks
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_iam import IAMClient
     from types_boto3_lambda import LambdaClient
+    from types_boto3_s3 import S3Client
 
 SAMPLE_ITEMS: Final = 100
 """Items of the source looked through for reserved names: about one read unit for each 8 KB of them."""
@@ -141,6 +144,31 @@ def look_at_source(
         yield from _concurrency(
             functions, int(deployment.config.deploy.source.get("ReservedConcurrency", 20))
         )
+
+
+def look_at_buckets(deployment: Deployment, s3: S3Client) -> Iterator[Finding]:
+    """Whether the buckets for quarantine and code, which anybody can guess, belong to the source account.
+
+    Args:
+        deployment: the pipeline's plans.
+        s3: the source account's client, which expects the owner.
+
+    A pipeline whose quarantine is no bucket has no function, so it needs no bucket for code either.
+    """
+    if not deployment.config.quarantine.startswith("s3://"):
+        return
+    names = {deployment.code_bucket: OTHER_BUCKET}
+    names[deployment.quarantine()[0]] = (
+        "choose another bucket for the quarantine: pipelines."
+        f"{deployment.pipeline}.quarantine in the configuration, or --quarantine of `dynalake init`"
+    )
+    for name, remedy in names.items():
+        try:
+            bucket_is_missing(s3, name, remedy)
+        except DeployError as error:
+            yield Finding(True, error.message, error.remedy)
+        except ClientError as error:
+            _pass_over(error)
 
 
 def look_for_another_table(pipeline: str, stacks: Stacks, table: SourceTable) -> Iterator[Finding]:

@@ -205,6 +205,15 @@ class Stacks:
             return None
         return ChangeSet(plan, made["Id"], is_new, changes)
 
+    def propose_instead(self, change_set: ChangeSet, plan: Plan) -> ChangeSet | None:
+        """Make a change set in place of another one of the same stack, which is thrown away.
+
+        Returns, Raises: as `propose`; the other one is still there after an error.
+        """
+        made = self.propose(plan)
+        self._throw_away(plan.stack, change_set.id, change_set.is_new and made is None)
+        return made
+
     def discard(self, change_set: ChangeSet) -> None:
         """Throw a change set away, and the empty stack that a new one left."""
         self._throw_away(change_set.plan.stack, change_set.id, change_set.is_new)

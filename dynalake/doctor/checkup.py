@@ -152,6 +152,7 @@ class Patient:
 
 def check_up(patient: Patient) -> Iterator[Check]:
     """Look at each prerequisite, in the order in which they build on one another."""
+    from dynalake.doctor.buckets import of_buckets
     from dynalake.doctor.functions import of_functions
     from dynalake.doctor.rights import of_rights
     from dynalake.doctor.schedules import of_schedules
@@ -161,6 +162,7 @@ def check_up(patient: Patient) -> Iterator[Check]:
         *of_tables(patient),
         *of_functions(patient),
         *of_rights(patient),
+        *of_buckets(patient),
         *of_schedules(patient),
     ):
         yield _look(prerequisite)

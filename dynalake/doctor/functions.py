@@ -8,15 +8,12 @@ from functools import cached_property
 from typing import Any, Final
 from urllib.parse import unquote
 
-from botocore.exceptions import ClientError
-
 from dynalake.config import DeployConfig
 from dynalake.deploy.deployer import SIDES
 from dynalake.deploy.names import alarm_prefix, function_name, function_role, writer_role
-from dynalake.deploy.plans import Deployment, bucket_is_missing
+from dynalake.deploy.plans import Deployment
 from dynalake.doctor.checkup import FailedError, Patient, Prerequisite, SkippedError
 from ingest.mapping import latest_stream, mappings_faults
-from ingest.quarantine import bucket_of
 
 ALARMS: Final = (
     "heartbeat",
@@ -47,7 +44,7 @@ def alarms_of(deploy: DeployConfig) -> list[str]:
     return [name for name in ALARMS if name not in left_out]
 
 
-_REASON: Final = "replicated by `dynalake run`, not by a function"
+NOT_DEPLOYED: Final = "replicated by `dynalake run`, not by a function"
 
 
 def of_functions(patient: Patient) -> Sequence[Prerequisite]:
@@ -59,7 +56,6 @@ def of_functions(patient: Patient) -> Sequence[Prerequisite]:
         Prerequisite("source", "function", look.function),
         Prerequisite("source", "mapping", look.mapping),
         Prerequisite("source", "concurrency", look.concurrency),
-        Prerequisite("source", "quarantine", look.quarantine),
         Prerequisite("source", "alarms", look.alarms),
         Prerequisite("source", "alarms' listeners", look.listeners),
     ]
@@ -181,35 +177,6 @@ class _Looks:
             )
         return f"{reserved} reserved, {shards * factor} asked for"
 
-    def quarantine(self) -> str:
-        address = self._patient.config.quarantine
-        if not address.startswith("s3://"):
-            self._only_if_deployed()
-            raise FailedError(
-                f"{address!r} is no bucket", 'write quarantine = "s3://…", then ' + self._redeploy["source"]
-            )
-        bucket = bucket_of(address)[0]
-        s3 = self._patient.account("source").s3()
-        if bucket_is_missing(s3, bucket):
-            raise FailedError(f"the bucket {bucket} is missing", self._redeploy["source"])
-        try:
-            block = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "NoSuchPublicAccessBlockConfiguration":
-                raise
-            block = {}
-        if not all(
-            block.get(what)
-            for what in ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
-        ):
-            raise FailedError(
-                f"{bucket} may be made public",
-                self._patient.aws("source", "s3api put-public-access-block")
-                + f" --bucket {bucket} --public-access-block-configuration "
-                "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true",
-            )
-        return f"{bucket}, private"
-
     @cached_property
     def _alarms(self) -> list[Mapping[str, Any]]:
         self._only_if_deployed()
@@ -258,7 +225,7 @@ class _Looks:
 
     def _only_if_deployed(self) -> None:
         if not self._patient.is_deployed:
-            raise SkippedError(_REASON)
+            raise SkippedError(NOT_DEPLOYED)
 
 
 def _plain(condition: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -280,11 +280,11 @@ def test_what_is_put_away_takes_time_too(side: LakeSide) -> None:
 
 def test_the_quarantine_is_a_bucket_or_a_queue() -> None:
     session = boto3.Session("AKID", "secret", region_name="eu-west-1")
-    assert isinstance(_quarantine_place("s3://b/p", session, client_config()), S3Place)
+    assert isinstance(_quarantine_place("s3://b/p", session, client_config(), "111111111111"), S3Place)
     queue = "sqs:https://sqs.eu-west-1.amazonaws.com/111111111111/put-away"
-    assert isinstance(_quarantine_place(queue, session, client_config()), SqsPlace)
+    assert isinstance(_quarantine_place(queue, session, client_config(), "111111111111"), SqsPlace)
     with pytest.raises(QuarantineError, match="keeps no folder"):
-        _quarantine_place("/tmp/quarantine", session, client_config())
+        _quarantine_place("/tmp/quarantine", session, client_config(), "111111111111")
 
 
 # What it imports

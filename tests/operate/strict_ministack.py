@@ -1,4 +1,4 @@
-"""ministack with four condition keys and one kind of resource as AWS documents them, run in ministack's environment.
+"""ministack with five condition keys and one kind of resource as AWS documents them, run in ministack's environment.
 
 - `dynamodb:LeadingKeys`: the partition key values that a request names (DynamoDB developer guide, "Using IAM
   policy conditions for fine-grained access control"). ministack knows the key not at all, so that a condition on
@@ -7,6 +7,8 @@
   condition returns. ministack knows neither.
 - `aws:PrincipalArn`: of a role's session the role's ARN (IAM user guide, "AWS global condition context keys").
   ministack gives the session's.
+- `aws:ResourceAccount`: of a bucket the account that owns it. ministack gives the caller's, so that a condition on it
+  would let everything pass.
 - `aws:SecureTransport`: true. ministack is reached by plain HTTP, which the quarantine's bucket refuses, where
   AWS's endpoints are reached by HTTPS.
 - A call to DynamoDB Streams has the stream as its resource (service authorization reference). ministack has `*`.
@@ -77,7 +79,7 @@ def stream_of(body: bytes, decode: Any) -> str:
 def be_strict() -> None:
     """Let ministack evaluate these."""
     from ministack.core import iam_actions, iam_evaluator  # type: ignore[import-not-found]
-    from ministack.services import dynamodb, dynamodb_streams, iam  # type: ignore[import-not-found]
+    from ministack.services import dynamodb, dynamodb_streams, iam, s3  # type: ignore[import-not-found]
 
     resource_of = iam_actions.extract_resource_arn
     context_of, resolve = iam_actions.dynamodb_service_context, iam_evaluator._resolve_condition_key
@@ -94,6 +96,9 @@ def be_strict() -> None:
     def resolve_as_documented(key: str, context: Any) -> Any:
         if key.lower() == "aws:principalarn":
             return role_of_session(context.principal_arn, iam._roles)
+        if key.lower() == "aws:resourceaccount" and context.resource_arn.startswith("arn:aws:s3:::"):
+            bucket = context.resource_arn.removeprefix("arn:aws:s3:::").partition("/")[0]
+            return s3._bucket_owner_account(bucket) or resolve(key, context)
         return "true" if key.lower() == "aws:securetransport" else resolve(key, context)
 
     def resource_with_streams(

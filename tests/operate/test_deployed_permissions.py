@@ -150,6 +150,41 @@ def test_together_they_suffice(secured: Land) -> None:
     assert {entry["Key"].split("/")[0] for entry in found} == {"quarantine"}
 
 
+def test_no_record_leaves_the_account_although_the_bucket_s_name_was_taken(secured: Land) -> None:
+    """Somebody else has a bucket that lets everybody in, and the role may write to buckets of that name."""
+    foreign = "taken-by-a-stranger"
+    stranger, iam = secured.client("s3", STRANGER), secured.client("iam", SOURCE)
+    stranger.create_bucket(Bucket=foreign, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    everybody = {"Effect": "Allow", "Principal": "*", "Action": "s3:*"}
+    resources = [f"arn:aws:s3:::{foreign}", f"arn:aws:s3:::{foreign}/*"]
+    stranger.delete_public_access_block(Bucket=foreign)
+    stranger.put_bucket_policy(
+        Bucket=foreign,
+        Policy=json.dumps({"Version": "2012-10-17", "Statement": [{**everybody, "Resource": resources}]}),
+    )
+    (name,) = iam.list_role_policies(RoleName=FUNCTION)["PolicyNames"]
+    before = document(secured, SOURCE, FUNCTION)
+    own = secured.pipeline(NAME).quarantine.removeprefix("s3://")
+    there = json.loads(json.dumps(before).replace(own, foreign))
+    lax = json.loads(json.dumps(there))
+    for statement in lax["Statement"]:
+        if statement["Sid"] in ("PutRecordsAway", "PutGivenUpBatchesAway", "FindTheBucket"):
+            assert statement.pop("Condition") == {"StringEquals": {"aws:ResourceAccount": SOURCE}}
+    variables = {"DYNALAKE_QUARANTINE": f"s3://{foreign}/quarantine"}
+    try:
+        iam.put_role_policy(RoleName=FUNCTION, PolicyName=name, PolicyDocument=json.dumps(there))
+        applied, _ = invoke(secured, "kept", variables=variables)
+        assert not applied
+        assert "Contents" not in stranger.list_objects_v2(Bucket=foreign)
+        # It was the condition that refused: without it the emulator, which knows no expected owner, lets it pass.
+        iam.put_role_policy(RoleName=FUNCTION, PolicyName=name, PolicyDocument=json.dumps(lax))
+        applied, said = invoke(secured, "leaked", variables=variables)
+        assert applied, said
+        assert stranger.list_objects_v2(Bucket=foreign)["Contents"]
+    finally:
+        iam.put_role_policy(RoleName=FUNCTION, PolicyName=name, PolicyDocument=json.dumps(before))
+
+
 NEEDED = [
     (LAKE, WRITER, "ApplyChanges", "dynamodb:PutItem"),
     (LAKE, WRITER, "NoteTheSchema", "dynamodb:Query"),

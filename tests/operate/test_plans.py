@@ -11,7 +11,7 @@ import pytest
 from cfnlint.decode.cfn_yaml import loads
 
 from dynalake.config import PipelineConfig, parse_config
-from dynalake.deploy.plans import Deployment
+from dynalake.deploy.plans import Code, Deployment
 from dynalake.deploy.templates import MAX_ENVIRONMENT, Evaluated, environment_of, template
 from dynalake.errors import DeployError
 from ingest import lambda_function
@@ -166,7 +166,7 @@ STREAM = VALID["StreamArn"]
 
 def source_of(policy: dict[str, str]) -> dict[str, str]:
     deployment = Deployment("orders", config(policy=policy))
-    plan = deployment.source(KEYS, STREAM, ("bucket", "key"), makes_bucket=True, replicated_ttl="expires")
+    plan = deployment.source(KEYS, STREAM, Code("bucket", "key"), makes_bucket=True, replicated_ttl="expires")
     return environment_of(Evaluated(plan.template, plan.parameters, account=ACCOUNT, region="eu-central-1"))
 
 

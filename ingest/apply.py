@@ -21,7 +21,6 @@ The condition reads no row (no extra capacity) and needs no transaction.
 from __future__ import annotations
 
 import re
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -154,7 +153,7 @@ class Applier:
         self._tombstone_life_s = tombstone_life_s
         self._in_flight = in_flight
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="apply") if in_flight > 1 else None
-        self._refusing = threading.Event()
+        self._refuses = False
         self._fits = False
         """Whether a row was accepted, so that the lake table's key is the source's."""
 
@@ -177,7 +176,7 @@ class Applier:
             LakeUnavailableError: the table refuses every write (missing, forbidden, another key schema), or there
                 are no valid credentials.
         """
-        self._refusing.clear()
+        self._refuses = False
         if self._pool is None:
             return [self._apply(change, remaining_s) for change in changes]
         # Each thread takes the next change as long as there is one: a future for each would cost more than signing.
@@ -204,7 +203,7 @@ class Applier:
         """Write one change, waiting out what is temporary for as long as there is time."""
         throttled = 0
         while True:
-            if self._refusing.is_set():
+            if self._refuses:
                 return Result(change, Outcome.FAILED, "the lake table refuses every write", throttled)
             if remaining_s() <= 0 or not (self._limit is None or self._limit.wait(remaining_s)):
                 return Result(change, Outcome.FAILED, "no time left in this invocation", throttled)
@@ -230,7 +229,7 @@ class Applier:
         except (BotoCoreError, RuntimeError) as error:
             if not is_no_access(error):
                 raise
-            self._refusing.set()
+            self._refuses = True
             translated = aws_error(error, side="lake")
             raise LakeUnavailableError(
                 f"the lake cannot be called: {translated.message}", remedy=translated.remedy
@@ -245,7 +244,7 @@ class Applier:
             refusal = _refusal_of_this_item(error, table_fits=self._fits)
             if refusal:
                 return Outcome.REFUSED, refusal
-            self._refusing.set()
+            self._refuses = True
             raise _explained(error, self._table) from error
         self._fits = True
         return Outcome.APPLIED, ""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -37,8 +37,7 @@ _OFF: Final = frozenset({"DISABLING", "DISABLED"})
 StartingPoint = Literal["TRIM_HORIZON", "LATEST"]
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
+class Shard(NamedTuple):
     """A shard as DescribeStream lists it.
 
     Attributes:
@@ -51,6 +50,12 @@ class Shard:
     id: str
     parent: str | None
     closed: bool
+
+    def joined(self, known: Shard) -> Shard:
+        """What two lists show of one shard: each may lack something."""
+        if self == known:
+            return known
+        return Shard(self.id, self.parent or known.parent, closed=self.closed or known.closed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +103,8 @@ class StreamReader:
             enabled = enabled or description.get("StreamStatus", "ENABLED") not in _OFF
             for shard in description["Shards"]:
                 seen = _shard(shard)
-                known = listed.get(seen.id, seen)
-                listed[seen.id] = Shard(
-                    seen.id, seen.parent or known.parent, closed=seen.closed or known.closed
-                )
+                known = listed.get(seen.id)
+                listed[seen.id] = seen if known is None else seen.joined(known)
             last = description.get("LastEvaluatedShardId")
             if not last:
                 return Listing(listed, enabled)

@@ -340,10 +340,8 @@ class Walk:
         for shard_id in self._finished & (self._shards.keys() - listing.shards.keys()):
             del self._shards[shard_id]
         for shard in listing.shards.values():
-            known = self._shards.get(shard.id, shard)
-            self._shards[shard.id] = Shard(
-                shard.id, shard.parent or known.parent, closed=shard.closed or known.closed
-            )
+            known = self._shards.get(shard.id)
+            self._shards[shard.id] = shard if known is None else shard.joined(known)
             if shard.parent is not None and shard.parent not in self._parents:
                 self._parents.add(shard.parent)
                 if shard.parent in self._finished:

@@ -35,11 +35,19 @@ def take_turns(
     all the time.
 
     Args:
-        read: reads one page of a segment, from its beginning or from where an earlier page ended; in a thread.
+        read: reads one page of a segment, from its beginning or from where an earlier page ended; in a thread of its
+            own where there is more than one.
         starts: the segments to read, and where each begins.
-        threads: requests under way at once.
+        threads: requests under way at once; with one, the next page is read when it is asked for.
     """
     waiting = deque(starts.items())
+    if threads == 1:  # nothing is read ahead, so no thread is needed
+        while waiting:
+            page = read(*waiting.popleft())
+            if page.last_key is not None:
+                waiting.append((page.segment, page.last_key))
+            yield page
+        return
     running: set[Future[PageT]] = set()
     with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
         while waiting or running:

@@ -35,6 +35,9 @@ from tests.ingest.model import World, run
 CHUNK: Final = 100
 """Seeds that one process takes at once."""
 
+TELL_EVERY_S: Final = 60
+"""Between two lines of progress where there is no terminal to draw a bar on."""
+
 SHOWN: Final = 10
 """Failures that are told; more of them say nothing new."""
 
@@ -46,22 +49,40 @@ class Tally:
     Attributes:
         runs: how many ended as they should.
         events: steps of each actor, and "! <fault>" and "! took effect: <when>" for calls that failed.
+        said: how often health said what, over every time that it was asked.
         failures: what went wrong, each with its seed.
     """
 
     runs: int = 0
     events: Counter[str] = field(default_factory=Counter)
+    said: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
-    def add(self, events: Counter[str]) -> None:
+    @property
+    def steps(self) -> int:
+        """Steps of all actors."""
+        return sum(count for event, count in self.events.items() if not event.startswith("!"))
+
+    @property
+    def faults(self) -> int:
+        """Calls that failed."""
+        return sum(
+            count
+            for event, count in self.events.items()
+            if event.startswith("!") and not event.startswith("! took")
+        )
+
+    def add(self, world: World) -> None:
         """Count one run that ended well."""
         self.runs += 1
-        self.events.update(events)
+        self.events.update(lived_through(world))
+        self.said.update(world.said)
 
     def join(self, other: Tally) -> None:
         """Count what another process ran."""
         self.runs += other.runs
         self.events.update(other.events)
+        self.said.update(other.said)
         self.failures += other.failures
 
 
@@ -91,7 +112,7 @@ def run_chunk(seeds: range) -> Tally:
             except Exception as error:
                 tally.failures.append(f"seed {seed}: {type(error).__name__}: {error}")
             else:
-                tally.add(lived_through(world))
+                tally.add(world)
     finally:
         logging.disable(logging.NOTSET)
     return tally
@@ -113,6 +134,7 @@ def run_all(first: int, seeds: int, processes: int, console: Console) -> tuple[T
         Progress(*columns, console=console) as progress,
     ):
         task = progress.add_task("seeds", total=seeds)
+        told = began = time.monotonic()
         try:
             for chunk, done in zip(chunks, pool.imap(run_chunk, chunks), strict=True):
                 tally.join(done)
@@ -120,6 +142,13 @@ def run_all(first: int, seeds: int, processes: int, console: Console) -> tuple[T
                 progress.update(task, completed=reached - first)
                 for failure in done.failures[:SHOWN]:
                     progress.console.print(failure, markup=False)
+                now = time.monotonic()
+                if not console.is_terminal and now - told >= TELL_EVERY_S:
+                    told = now
+                    console.print(
+                        f"{reached - first:,} of {seeds:,} seeds, {len(tally.failures):,} failures, "
+                        f"{(reached - first) / (now - began):.1f} seeds/s"
+                    )
         except KeyboardInterrupt:
             pool.terminate()
     return tally, reached
@@ -151,6 +180,9 @@ def main() -> None:
                     "runs": tally.runs,
                     "failures": tally.failures,
                     "seconds": round(took_s),
+                    "steps": tally.steps,
+                    "faults": tally.faults,
+                    "health": dict(tally.said.most_common()),
                     "events": dict(tally.events.most_common()),
                 }
             )
@@ -159,6 +191,10 @@ def main() -> None:
         print(
             f"seeds {wanted.first:,} to {reached - 1:,}: {tally.runs:,} interleavings ended in the source's state, "
             f"{len(tally.failures):,} did not; {took_s:,.0f} s"
+        )
+        said = ", ".join(f"{count:,} times {state}" for state, count in tally.said.most_common())
+        print(
+            f"{tally.steps:,} steps, {tally.faults:,} faults; health was asked {tally.said.total():,} times: {said}"
         )
         for event, count in tally.events.most_common():
             print(f"  {count:>12,}  {event}")

@@ -23,6 +23,7 @@ What the simulator takes for granted, because the world does:
 - A list of shards misses a new shard, or a new shard's parent's end, for a minute at most. GetShardIterator knows every
   shard that exists.
 - An item's changes reach a stream's shards in order, parents before children.
+- A setting of the mapping under which records may be skipped lasts until a heartbeat has seen it.
 - A write under way lands within minutes: before a day passes, and before an operator, who has first looked at
   both tables twice, declares a gap closed. A process that was replaced is dead by then, too.
 - What is delivered again is a whole call that was made before. One that failed is not made again after an
@@ -31,8 +32,9 @@ What the simulator takes for granted, because the world does:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
+from itertools import accumulate
+from typing import Final
 
 from ingest.errors import IngestError
 from tests.ingest.simulator.actors import Actors
@@ -40,6 +42,9 @@ from tests.ingest.simulator.world import AWS_ERRORS, OTHERS, TABLE_ARN, Diverged
 from tests.stubs.faults import Killed
 
 __all__ = ["TABLE_ARN", "DivergedError", "World", "run"]
+
+TROUBLES: Final = (Killed, IngestError, *AWS_ERRORS)
+"""What ends an actor's step, and nothing else."""
 
 
 class World(Actors):
@@ -76,41 +81,53 @@ class World(Actors):
 
     def act(self) -> None:
         """One step of one actor."""
-        actors: list[tuple[int, Callable[[], None]]] = [
-            (self._writing, self._write_some),
-            (20, self._walk),
-            (5, self._redeliver),
-            (4, self._backfill),
-            (5, self._mend),
-            (4, self._redrive),
-            (2, self._take_export),
-            (3, self._backfill_from_export),
-            (1, self._mend_exported_changes),
-            (5, self._land),
-            (3, self._reshape),
-            (5, self._pass_time),
-            (4, self._heat_or_cool),
-            (2, self._deliver_foreign),
-            (3, self._look),
-        ]
-        if self._flaps:
-            actors += [(4, self._flap)]
-        if self.by_function:
-            actors += [(2, self._meddle), (3, self._redeploy)]
-        if self._ageing:
-            actors += [(3 if self.stream.enabled else 10, self._switch)]
-        if self._depth == 0:
-            actors += [(2, self._operator), (2, self._replace_worker), (2, self._worker_dies)]
-            if self._ageing:
-                actors += [(4, self._a_day_passes)]
-        steps = [step for _, step in actors]
-        weights = [weight * self._zeal_of(step.__name__) for weight, step in actors]
-        (step,) = self.random.choices(steps, weights)
-        self.trace.append(f"{'  ' * self._depth}{step.__name__}")
-        with suppress(Killed, IngestError, *AWS_ERRORS):
-            step()
+        names, chances = self._choices()
+        (name,) = self.random.choices(names, cum_weights=chances)
+        self.trace.append(f"{'  ' * self._depth}{name}")
+        with suppress(*TROUBLES):
+            getattr(self, name)()
         if self._depth:
             self.ask()
+
+    def _choices(self) -> tuple[list[str], list[float]]:
+        """Who may act now, and how likely each is or one before it."""
+        state = self._depth == 0, self._writing, self.stream.enabled
+        if state not in self._chances:
+            actors = self._actors()
+            chances = accumulate(weight * self._zeal_of(name) for weight, name in actors)
+            self._chances[state] = [name for _, name in actors], list(chances)
+        return self._chances[state]
+
+    def _actors(self) -> list[tuple[int, str]]:
+        """Who may act now, each with its weight."""
+        actors = [
+            (self._writing, "_write_some"),
+            (20, "_walk"),
+            (5, "_redeliver"),
+            (4, "_backfill"),
+            (5, "_mend"),
+            (4, "_redrive"),
+            (2, "_take_export"),
+            (3, "_backfill_from_export"),
+            (1, "_mend_exported_changes"),
+            (5, "_land"),
+            (3, "_reshape"),
+            (5, "_pass_time"),
+            (4, "_heat_or_cool"),
+            (2, "_deliver_foreign"),
+            (3, "_look"),
+        ]
+        if self._flaps:
+            actors += [(4, "_flap")]
+        if self.by_function:
+            actors += [(2, "_meddle"), (3, "_redeploy")]
+        if self._ageing:
+            actors += [(3 if self.stream.enabled else 10, "_switch")]
+        if self._depth == 0:
+            actors += [(2, "_operator"), (2, "_replace_worker"), (2, "_worker_dies")]
+            if self._ageing:
+                actors += [(4, "_a_day_passes")]
+        return actors
 
 
 def run(seed: int, *, strict: bool = True) -> World:

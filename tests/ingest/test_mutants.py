@@ -110,7 +110,6 @@ ALONE: Final[Mapping[Mutant, Callable[[], None]]] = {
         test_worker.test_a_shard_that_nobody_asked_for_a_day_is_a_gap_though_others_were_read, False
     ),
     mutants.another_stream_in_silence: test_worker.test_a_stream_that_was_switched_off_and_on_is_a_gap,
-    mutants.parents_forgotten: test_worker.test_parents_are_read_to_their_end_before_their_children,
     mutants.highest_failed_reported: partial(
         test_handler.test_the_lowest_record_that_failed_is_reported, ("a", "c")
     ),

@@ -15,6 +15,7 @@ where nothing follows it.
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
 from bisect import bisect_left, bisect_right
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 import botocore.session
 from botocore.validate import ParamValidator
 
-from tests.stubs.expressions import ExpressionError, assignments, holds
+from tests.stubs.expressions import ExpressionError, assignments, check_placeholders, holds
 from tests.stubs.faults import Call, Fault, Hook, client_error, no_fault
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ Item = dict[str, Any]
 Identity = tuple[tuple[str, str], ...]
 
 MAX_ITEM_BYTES: Final = 400 * 1024
+_PARTITION: Final = re.compile(r"(#\w+) = (:\w+)")
 _PREFIX: Final = re.compile(r"(#\w+) = (:\w+) AND begins_with\((#\w+), (:\w+)\)")
+_SMALL_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,14}")
 _NUMBERS: Final = Context(prec=38)
 _EXACT: Final = Context(prec=1000)
 
@@ -82,7 +85,7 @@ class StubTable:
         return self._sorted
 
     def identity(self, item: Mapping[str, Any]) -> Identity:
-        return tuple((tag, str(item[name][tag])) for name, tag in self.key.items())
+        return tuple([(tag, str(item[name][tag])) for name, tag in self.key.items()])
 
     def write(self, identity: Identity, new: Item | None, *, ttl: bool = False) -> None:
         old = self.items.get(identity)
@@ -102,8 +105,16 @@ class StubTable:
 class StubDynamoDB:
     """An account's tables."""
 
-    def __init__(self, *, validate: bool = True, page_size: int = 100) -> None:
-        """`validate` checks each request by botocore's own model of the API; `page_size` is that of Scan and Query."""
+    def __init__(
+        self, *, validate: bool = True, page_size: int = 100, max_item_bytes: int = MAX_ITEM_BYTES
+    ) -> None:
+        """Make an account without tables.
+
+        Args:
+            validate: check each request by botocore's own model of the API.
+            page_size: that of Scan and Query.
+            max_item_bytes: the size above which PutItem refuses an item.
+        """
         self.tables: dict[str, StubTable] = {}
         self.calls: Counter[str] = Counter()
         self.hook: Hook = no_fault
@@ -111,6 +122,7 @@ class StubDynamoDB:
         self.page_size = page_size
         self.meta = SimpleNamespace(region_name="eu-west-1")
         self._validate = validate
+        self._max_item_bytes = max_item_bytes
 
     @property
     def client(self) -> DynamoDBClient:
@@ -177,14 +189,15 @@ class StubDynamoDB:
 
     def _put_item(self, request: dict[str, Any]) -> dict[str, Any]:
         table = self._table("PutItem", request)
-        item = {name: _normal_or_refuse("PutItem", value) for name, value in request["Item"].items()}
+        item = _normal_or_refuse("PutItem", request["Item"])
         _check_key("PutItem", table, item)
         _check_indexes("PutItem", table, item)
-        if item_bytes(item) > MAX_ITEM_BYTES:
+        size = item_bytes(item)
+        if size > self._max_item_bytes:
             raise _invalid("PutItem", "Item size has exceeded the maximum allowed size")
         self._check_condition("PutItem", table, item, request)
         table.write(table.identity(item), item)
-        return _answer(request, max(1.0, -(-item_bytes(item) // 1024)))
+        return _answer(request, max(1.0, -(-size // 1024)))
 
     def _update_item(self, request: dict[str, Any]) -> dict[str, Any]:
         table = self._table("UpdateItem", request)
@@ -252,15 +265,17 @@ class StubDynamoDB:
         start = request.get("ExclusiveStartKey")
         after = table.identity(start) if start else None
         condition = request["KeyConditionExpression"]
-        return self._page(
-            request,
-            table,
-            [
-                table.items[identity]
-                for identity in _candidates(table, condition, names, values, after)
-                if holds(condition, table.items[identity], names, values)
-            ],
-        )
+        keys = table.sorted_keys()
+        begin = bisect_right(keys, after) if after is not None else 0
+        span = _span(table, condition, names, values)
+        if span is not None:
+            check_placeholders(condition, tuple(names), tuple(values))
+            first, end = span
+            found = [table.items[identity] for identity in keys[max(begin, first) : end]]
+        else:
+            items = (table.items[identity] for identity in keys[begin:])
+            found = [item for item in items if holds(condition, item, names, values)]
+        return self._page(request, table, found)
 
     def _page(self, request: Mapping[str, Any], table: StubTable, items: list[Item]) -> dict[str, Any]:
         size = min(self.page_size, request.get("Limit", self.page_size))
@@ -280,10 +295,14 @@ class StubDynamoDB:
     def _check_condition(operation: str, table: StubTable, key: Item, request: Mapping[str, Any]) -> None:
         condition = request.get("ConditionExpression")
         names, values = _placeholders(request)
-        if condition is None and (names or values):
-            raise _invalid(operation, "Expression attributes can only be specified when using expressions")
+        if condition is None:
+            if names or values:
+                raise _invalid(
+                    operation, "Expression attributes can only be specified when using expressions"
+                )
+            return
         try:
-            if condition is None or holds(condition, table.get(key), names, values):
+            if holds(condition, table.get(key), names, values):
                 return
         except ExpressionError as error:
             raise _invalid(operation, str(error)) from None
@@ -343,28 +362,44 @@ def validate(service: str, operation: str, request: Mapping[str, Any]) -> None:
         raise ParamValidationError(report=report.generate_report())
 
 
-def _candidates(
-    table: StubTable,
-    condition: str,
-    names: Mapping[str, str],
-    values: Mapping[str, Any],
-    after: Identity | None,
-) -> list[Identity]:
-    """The keys for which a key condition may hold, in order; it spares the evaluation of all others."""
-    keys = table.sorted_keys()
-    begin = bisect_right(keys, after) if after is not None else 0
-    match = _PREFIX.fullmatch(condition)
-    if match is None or [names.get(match[1]), names.get(match[3])] != list(table.key):
-        return keys[begin:]
-    first, second = (next(iter(values[match[place]].items())) for place in (2, 4))
-    begin = max(begin, bisect_left(keys, (first, second)))
-    end = bisect_left(keys, (first, (second[0], second[1] + chr(0x10FFFF))))
-    return keys[begin:end]
+def _span(
+    table: StubTable, condition: str, names: Mapping[str, str], values: Mapping[str, Any]
+) -> tuple[int, int] | None:
+    """The range of the sorted keys for which a key condition on texts holds; None where it has to be evaluated."""
+    form = _form(condition)
+    if form is None:
+        return None
+    texts = []
+    for (attribute, tag), (name, value) in zip(table.key.items(), form, strict=False):
+        text = values.get(value, {}).get("S")
+        if text is None or tag != "S" or names.get(name) != attribute:
+            return None
+        texts.append(text)
+    if len(texts) < len(form):
+        return None
+    keys, first = table.sorted_keys(), ("S", texts[0])
+    if len(texts) == 1:
+        return bisect_left(keys, (first,)), bisect_left(keys, (("S", texts[0] + "\0"),))
+    begin = bisect_left(keys, (first, ("S", texts[1])))
+    return begin, bisect_left(keys, (first, ("S", texts[1] + chr(0x10FFFF))), begin)
+
+
+@functools.cache
+def _form(condition: str) -> list[tuple[str, str]] | None:
+    """The placeholders (name, value) of a key condition of the usual forms: a partition, or a prefix in one."""
+    match = _PARTITION.fullmatch(condition) or _PREFIX.fullmatch(condition)
+    if match is None:
+        return None
+    groups = match.groups()
+    return list(zip(groups[::2], groups[1::2], strict=True))
 
 
 def item_bytes(item: Mapping[str, Any]) -> int:
     """An item's size (developer guide, "DynamoDB item sizes and formats")."""
-    return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
+    size = 0
+    for name, value in item.items():
+        size += len(name.encode()) + _value_bytes(value)
+    return size
 
 
 def normal(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -383,6 +418,8 @@ def normal(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(text: str) -> str:
+    if _SMALL_INTEGER.fullmatch(text):
+        return text
     value = Decimal(text)
     if value.normalize(_EXACT) != value.normalize(_NUMBERS):
         raise InvalidOperation  # DynamoDB refuses what has more than 38 significant digits
@@ -407,9 +444,9 @@ def _value_bytes(value: Mapping[str, Any]) -> int:
     return 1
 
 
-def _normal_or_refuse(operation: str, value: Mapping[str, Any]) -> dict[str, Any]:
+def _normal_or_refuse(operation: str, item: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return normal(value)
+        return {name: normal(value) for name, value in item.items()}
     except InvalidOperation:
         raise _invalid(operation, "The parameter cannot be converted to a numeric value") from None
     except ValueError:

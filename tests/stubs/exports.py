@@ -86,7 +86,7 @@ def _export(
     listed = []
     batches = [lines[start : start + per_file] for start in range(0, len(lines), per_file)]
     for number, batch in enumerate([*batches, []]):  # an empty partition's file is empty
-        content = gzip.compress(b"".join(json.dumps(line).encode() + b"\n" for line in batch), mtime=0)
+        content = gzip.compress(b"".join(json.dumps(line).encode() + b"\n" for line in batch), 1, mtime=0)
         key = f"AWSDynamoDB/{data}/part{number:04d}.json.gz"
         files[key] = content
         inner = hashlib.md5(content).digest()

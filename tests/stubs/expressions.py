@@ -26,13 +26,13 @@ class ExpressionError(Exception):
 
 def holds(expression: str, item: Item | None, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
     """Whether a condition holds for an item; an absent item has no attributes."""
-    _check_placeholders(expression, tuple(names), tuple(values))
+    check_placeholders(expression, tuple(names), tuple(values))
     return _condition(expression)(item or {}, names, values)
 
 
 def assignments(expression: str, names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
     """What an update expression of the form `SET a = :a, #b = :b` assigns."""
-    _check_placeholders(expression, tuple(names), tuple(values))
+    check_placeholders(expression, tuple(names), tuple(values))
     verb, _, rest = expression.strip().partition(" ")
     if verb != "SET":
         raise ExpressionError(f"unknown clause {verb!r}")
@@ -46,7 +46,8 @@ def assignments(expression: str, names: Mapping[str, str], values: Mapping[str, 
 
 
 @functools.cache
-def _check_placeholders(expression: str, names: tuple[str, ...], values: tuple[str, ...]) -> None:
+def check_placeholders(expression: str, names: tuple[str, ...], values: tuple[str, ...]) -> None:
+    """Raises ExpressionError where a name or value was given that the expression does not use."""
     for given in (names, values):
         for placeholder in given:
             if not re.search(re.escape(placeholder) + r"\b", expression):
@@ -89,12 +90,18 @@ class _Parser:
         tests = [self._conjunction()]
         while self._accept("OR"):
             tests.append(self._conjunction())
+        if len(tests) == 2:
+            first, second = tests
+            return lambda *given: first(*given) or second(*given)
         return tests[0] if len(tests) == 1 else lambda *given: any(test(*given) for test in tests)
 
     def _conjunction(self) -> Test:
         tests = [self._negation()]
         while self._accept("AND"):
             tests.append(self._negation())
+        if len(tests) == 2:
+            first, second = tests
+            return lambda *given: first(*given) and second(*given)
         return tests[0] if len(tests) == 1 else lambda *given: all(test(*given) for test in tests)
 
     def _negation(self) -> Test:
@@ -124,6 +131,9 @@ class _Parser:
             operands.append(_operand(self._take()))
         self._expect(")")
         function = _FUNCTIONS[name]
+        if len(operands) == 1:
+            (only,) = operands
+            return lambda *given: function(only(*given))
         return lambda *given: function(*(operand(*given) for operand in operands))
 
     def _take(self) -> str:

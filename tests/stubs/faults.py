@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 
@@ -16,8 +16,7 @@ Effect = Literal["none", "done", "later"]
 """Of a call that fails: it had no effect; it took effect all the same; it takes effect when `land` is called."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call of an operation, such as "put_item", with its parameters."""
 
     service: str

@@ -21,11 +21,12 @@ shard may answer nothing while records remain; a closed shard's last answer has 
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from ingest.records import number_of
 from tests.stubs.dynamodb import validate
@@ -60,10 +61,16 @@ class StubShard:
     listed: bool = True
     born_ms: int = 0
     closed_ms: int = 0
+    described: dict[tuple[bool, bool], dict[str, Any]] = field(default_factory=dict)
 
     def index_after(self, number: str) -> int:
-        """How many of its records have a sequence number up to this one."""
-        return sum(int(number_of(record) or 0) <= int(number) for record in self.records)
+        """The index after the last of its records that has a sequence number up to this one."""
+        least = int(number)
+        for index in range(len(self.records), 0, -1):
+            found = number_of(self.records[index - 1])
+            if found and int(found) <= least:
+                return index
+        return 0
 
 
 class StubStream:
@@ -82,6 +89,11 @@ class StubStream:
         self.label = label
         self.arn = f"arn:aws:dynamodb:eu-west-1:111111111111:table/{table}/stream/{label}"
         self.shards: dict[str, StubShard] = {}
+        self.ids: list[str] = []
+        """The shards' ids, which rise with time."""
+        self.forgotten: set[str] = set()
+        self.last: dict[str, tuple[StubShard, int]] = {}
+        """Of each key, as its `repr`: the shard and the index of its last record."""
         self.view = view
         self.enabled = True
         self._now_ms = now_ms
@@ -118,7 +130,9 @@ class StubStream:
         record: dict[str, Any] = {"eventID": f"event-{self._next}", "eventName": event, "dynamodb": body}
         if ttl:
             record["userIdentity"] = {"PrincipalId": "dynamodb.amazonaws.com", "Type": "Service"}
-        self.shard_of(key).records.append(record)
+        shard = self.shard_of(key)
+        shard.records.append(record)
+        self.last[repr(key)] = shard, len(shard.records) - 1
 
     def shard_of(self, key: Mapping[str, Any]) -> StubShard:
         place = zlib.crc32(repr(key).encode())
@@ -151,6 +165,7 @@ class StubStream:
         """Let a shard that is no more vanish from the list."""
         self.trim(shard_id, len(self.shards[shard_id].records))
         self.shards[shard_id].listed = False
+        self.forgotten.add(shard_id)
 
     def switch_off(self) -> None:
         """The stream takes no more records; what it has can be read for 24 hours."""
@@ -170,14 +185,14 @@ class StubStream:
             born_ms=self._now_ms(),
         )
         self.shards[shard.id] = shard
+        self.ids.append(shard.id)
         return shard
 
 
-@dataclass(frozen=True, slots=True)
-class _Position:
+class _Position(NamedTuple):
     stream: StubStream
     shard: StubShard
-    index: int
+    place: int
     made_at: float
 
 
@@ -227,12 +242,14 @@ class StubStreams:
         self._begin("describe_stream", request)
         stream = self._stream("DescribeStream", request["StreamArn"])
         after = request.get("ExclusiveStartShardId", "")
-        rest = [  # ids rise with time, so these are in order
-            shard_id
-            for shard_id, shard in stream.shards.items()
-            if shard_id > after and shard.listed and shard_id not in self.unlisted
-        ]
-        page = rest[: min(self.page_size, request.get("Limit", 100))]
+        most = min(self.page_size, request.get("Limit", 100))
+        begin = bisect_right(stream.ids, after)
+        missing = stream.forgotten | self.unlisted if stream.forgotten else self.unlisted
+        if missing:
+            rest = [shard_id for shard_id in stream.ids[begin:] if shard_id not in missing]
+        else:
+            rest = stream.ids[begin : begin + most + 1]
+        page = rest[:most]
         description: dict[str, Any] = {
             "StreamArn": stream.arn,
             "StreamLabel": stream.label,
@@ -277,17 +294,17 @@ class StubStreams:
             raise client_error(
                 "GetRecords", "ResourceNotFoundException", "Requested resource not found: Shard"
             )
-        if at.index < at.shard.trimmed:
+        if at.place < at.shard.trimmed:
             raise _trimmed("GetRecords")
         if self.empty_answers and self._empties[at.shard.id] < MAX_EMPTIES:
             self.empty_answers -= 1
             self._empties[at.shard.id] += 1
-            return {"Records": [], "NextShardIterator": self._iterator(at.stream, at.shard, at.index)}
+            return {"Records": [], "NextShardIterator": self._iterator(at.stream, at.shard, at.place)}
         self._empties[at.shard.id] = 0
-        begin = max(at.shard.trimmed, at.index - self.rewind)
+        begin = max(at.shard.trimmed, at.place - self.rewind)
         self.rewind = 0
         end = min(len(at.shard.records), begin + min(self.page_size, request.get("Limit", 1000)))
-        answer: dict[str, Any] = {"Records": [dict(record) for record in at.shard.records[begin:end]]}
+        answer: dict[str, Any] = {"Records": at.shard.records[begin:end]}
         if not at.shard.closed or end < len(at.shard.records):
             answer["NextShardIterator"] = self._iterator(at.stream, at.shard, end)
         return answer
@@ -307,16 +324,25 @@ class StubStreams:
         return self.streams[arn]
 
     def _iterator(self, stream: StubStream, shard: StubShard, index: int) -> str:
-        name = f"{stream.arn}|{shard.id}|{len(self._iterators)}"
+        name = f"iterator-{len(self._iterators)}"
         self._iterators[name] = _Position(stream, shard, index, self._clock())
         return name
 
 
 def _described(shard: StubShard, *, seen_closed: bool = True) -> dict[str, Any]:
-    numbers = [number_of(record) or "0" for record in shard.records]
-    span: dict[str, str] = {"StartingSequenceNumber": numbers[0] if numbers else str(FIRST_SEQUENCE_NUMBER)}
-    if shard.closed and seen_closed:
-        span["EndingSequenceNumber"] = numbers[-1] if numbers else span["StartingSequenceNumber"]
+    """What DescribeStream says of a shard; it changes with the first record, and when the shard is closed."""
+    state = bool(shard.records), shard.closed and seen_closed
+    if state not in shard.described:
+        shard.described[state] = _description(shard, closed=state[1])
+    return shard.described[state]
+
+
+def _description(shard: StubShard, *, closed: bool) -> dict[str, Any]:
+    records = shard.records
+    first = (number_of(records[0]) or "0") if records else str(FIRST_SEQUENCE_NUMBER)
+    span: dict[str, str] = {"StartingSequenceNumber": first}
+    if closed:
+        span["EndingSequenceNumber"] = (number_of(records[-1]) or "0") if records else first
     described: dict[str, Any] = {"ShardId": shard.id, "SequenceNumberRange": span}
     if shard.parent is not None:
         described["ParentShardId"] = shard.parent

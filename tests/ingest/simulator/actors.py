@@ -16,14 +16,13 @@ from lake.contract.exports import open_export
 from tests.ingest.simulator.checks import Checks
 from tests.ingest.simulator.places import Shelf
 from tests.ingest.simulator.readers import Walker
-from tests.ingest.simulator.world import DAY_MS, TABLE_ARN
+from tests.ingest.simulator.world import DAY_MS, MAX_ITEM_BYTES, TABLE_ARN
 from tests.stubs.dynamodb import Item
 from tests.stubs.exports import full_export, incremental_export
 
-MAX_ATTRIBUTE: Final = 400 * 1024 - 30
+_LARGE: Final = "x" * (MAX_ITEM_BYTES - 30)
 """Of an item that fits in the source, and with the metadata does not fit in the lake."""
 
-_LARGE: Final = "x" * MAX_ATTRIBUTE
 _NEWEST: Final = str(10**22)
 """The sequence number of a record of another table: were it applied, it would win."""
 
@@ -140,14 +139,15 @@ class Actors(Checks):
         items = [from_boto3(item) for _, item in sorted(self.source_table.items.items())]
         arn = f"{TABLE_ARN}/export/{len(self._exports)}"
         files = full_export(TABLE_ARN, items, shows_ms=self._now_ms, per_file=2, exportArn=arn)
-        self._exports.append((files, open_export(files)))
+        self._exports.append(files)
         self._now_ms += 1
 
     def _backfill_from_export(self) -> None:
         """`dynalake backfill --source export:…`, from any export that there is, and is fit."""
         if self._backfilling or not self._exports:
             return
-        files, export = self.random.choice(self._exports)
+        files = self.random.choice(self._exports)
+        export = open_export(files)
         noted = self.checkpoints.stream()
         if noted is None or noted.arn != self.stream.arn:
             return
@@ -303,14 +303,18 @@ class Actors(Checks):
 
     def _meddle(self) -> None:
         """Somebody changes the function's event source mapping."""
+        self._meddled += 1
         if self.random.random() < 0.5:
             self.function.enabled = not self.function.enabled
         else:
             self.function.filters = True
 
     def _redeploy(self) -> None:
-        """`dynalake deploy`, after a heartbeat has seen what was wrong."""
-        self._look()
+        """`dynalake deploy`, after a heartbeat has seen everything that was wrong."""
+        seen = -1
+        while seen != self._meddled:
+            seen = self._meddled
+            self._look()
         self.function.deploy()
 
 

@@ -12,7 +12,7 @@ from expectations.suites import Outcome
 from ingest.wire import from_boto3
 from lake.contract import evidence
 from lake.contract.evidence import FUNCTION_SILENT_S, WORKER_SILENT_S
-from lake.contract.health import ENTRY, PIPELINE, Health
+from lake.contract.health import ENTRY, PIPELINE, Gap, Health
 from lake.contract.rows import DELETED, VERSION
 from tests.ingest.simulator.readers import AGE_WINDOW_MS, Walker
 from tests.ingest.simulator.world import CHECKPOINTS, LAKE, DivergedError, WorldBase
@@ -91,6 +91,7 @@ class Checks(WorldBase):
             self._read_to_end()
         if any(gap.kind == "not backfilled" for gap in self.health.gaps()):
             self._a_backfill().run()
+        self._check_remembered()
         health = self.ask()
         if health.state not in ("caught up", "gap"):
             raise DivergedError(f"everything is read, and the health is {health.state}: {health.reason}")
@@ -100,7 +101,7 @@ class Checks(WorldBase):
         walker.start()
         quiet = 0
         for _ in range(ROUNDS):
-            quiet = 0 if walker.round() else quiet + 1
+            quiet = 0 if walker.round(list_always=False) else quiet + 1
             self._now_ms += 1000
             if quiet >= 2 and walker.at_end:
                 walker.say()
@@ -117,21 +118,17 @@ class Checks(WorldBase):
         Raises:
             DivergedError: one does.
         """
-        if self._noted_writes != self._asked_writes:  # what is stored is looked at again where it changed
-            calm, self._calm = self._calm, True
-            self._asked_writes, self._stored = (
-                self._noted_writes,
-                (self.health.observed(), self.health.gaps()),
-            )
-            self._calm = calm
         now = self._now_ms
-        health = evidence.judge(*self._stored, now, "orders")
+        health = self._judge()
+        self.said[health.state] += 1
         differing = self._differing()
-        lost = {key["pk"]["S"] for key in differing if not self._on_its_way(key)}
+        lost = [key["pk"]["S"] for key in differing if not self._on_its_way(key)]
         self._lacking_since = {key: self._lacking_since.get(key, now) for key in lost}
-        for consumer, takes_for_complete in CONSUMERS.items():
-            if takes_for_complete(health) != health.complete:
-                raise DivergedError(f"{consumer} does not go by the health, which is {health}")
+        if health != self._consumed:  # each says the same of the same health
+            for consumer, takes_for_complete in CONSUMERS.items():
+                if takes_for_complete(health) != health.complete:
+                    raise DivergedError(f"{consumer} does not go by the health, which is {health}")
+            self._consumed = health
         if not health.complete:
             return health
         if health.checked_at is None or health.by is None or now - health.checked_at > SILENT_MS[health.by]:
@@ -142,6 +139,20 @@ class Checks(WorldBase):
         if health.state == "caught up" and health.by == "worker":
             self._check_caught_up(differing, health.at or 0)
         return health
+
+    def _judge(self) -> Health:
+        """What the stored evidence allows to say now; it is read and judged again where it or the time changed."""
+        gaps = self._open_gaps()
+        if self._observed is None:
+            self._observed = self.seen_health.observed()
+        if self._judged is None or self._judged[0] != self._now_ms:
+            self._judged = self._now_ms, evidence.judge(self._observed, gaps, self._now_ms, "orders")
+        return self._judged[1]
+
+    def _open_gaps(self) -> list[Gap]:
+        if self._gaps is None:
+            self._gaps = self.seen_health.gaps()
+        return self._gaps
 
     def _check_caught_up(self, differing: Sequence[Mapping[str, Any]], at: int) -> None:
         """What was written a while before a worker said that it was caught up has been applied."""
@@ -190,18 +201,10 @@ class Checks(WorldBase):
 
     def _last_record(self, key: Mapping[str, Any]) -> tuple[StubStream, StubShard, int] | None:
         """Where an item's last change was recorded."""
+        wanted = repr(key)
         for stream in reversed(self.streams.streams.values()):
-            newest: tuple[int, StubShard, int] | None = None
-            for shard in stream.shards.values():
-                for index in range(len(shard.records) - 1, -1, -1):
-                    body = shard.records[index]["dynamodb"]
-                    if body["Keys"] == key:
-                        number = int(body["SequenceNumber"])
-                        if newest is None or number > newest[0]:
-                            newest = (number, shard, index)
-                        break
-            if newest is not None:
-                return stream, newest[1], newest[2]
+            if wanted in stream.last:
+                return stream, *stream.last[wanted]
         return None
 
     # What the lake holds
@@ -210,13 +213,16 @@ class Checks(WorldBase):
         """What comes late, after a redrive settled it and perhaps said that nothing is missing, does no harm."""
         self._redrive()
         self._check_explained()
+        replicator = self.replicator()
         for event in self.random.sample(self._failed_calls, min(10, len(self._failed_calls))):
-            self.process(self.replicator(), event)
+            self.process(replicator, event)
             self._check_explained()
 
     def _replay_everything(self) -> None:
-        for event in [*self._settled_calls, *self._failed_calls]:
-            self.replicator().process(event)
+        """Every call that was made comes once more, to one function that stays warm."""
+        replicator = self.replicator()
+        for event in {id(event): event for event in (*self._settled_calls, *self._failed_calls)}.values():
+            replicator.process(event)
 
     def _expected(self, key: Mapping[str, Any]) -> Item | None:
         item = self.source_table.get(key)
@@ -229,7 +235,25 @@ class Checks(WorldBase):
         return from_boto3({name: value for name, value in row.items() if not name.startswith("_lake_")})
 
     def _differing(self) -> Sequence[Mapping[str, Any]]:
-        return [key for key in self.keys if self._expected(key) != self._shown(key)]
+        """The keys of the items that the lake shows otherwise; only those that were written since are compared anew."""
+        if self._touched:
+            for name, key in self._keys_by_name.items():
+                if name in self._touched:
+                    differs = self._expected(key) != self._shown(key)
+                    (self._unequal.add if differs else self._unequal.discard)(name)
+            self._touched.clear()
+        return (
+            [key for name, key in self._keys_by_name.items() if name in self._unequal]
+            if self._unequal
+            else []
+        )
+
+    def _check_remembered(self) -> None:
+        """What is not looked at again at every step is as it was: the comparison of both sides, and the evidence."""
+        differing = self._differing()
+        assert differing == [key for key in self.keys if self._expected(key) != self._shown(key)]
+        assert self._observed in (None, self.health.observed())
+        assert self._gaps in (None, self.health.gaps())
 
     def _refused(self, key: Mapping[str, Any]) -> bool:
         item = self.source_table.get(key) or {}
@@ -240,7 +264,7 @@ class Checks(WorldBase):
         if self._broken and self._strict:
             raise DivergedError(self._broken[0])
         differing = self._differing()
-        gaps = self.health.gaps()
+        gaps = self._open_gaps()
         if differing and not gaps:
             raise DivergedError(f"{differing} differ, and no gap is open")
         if {gap.kind for gap in gaps} <= {"given up"}:
@@ -275,7 +299,7 @@ class Checks(WorldBase):
 
     def _check_deletes(self) -> None:
         """What is deleted in the source shows in the lake only as long as a gap says so."""
-        if self.health.gaps():
+        if self._open_gaps():
             return
         for key in self.keys:
             row = self.lake_table.get(self.policy.apply(key))

@@ -19,12 +19,24 @@ class Place:
     def __init__(self, world: WorldBase) -> None:
         self._world = world
         self.documents: dict[str, Mapping[str, Any]] = {}
+        self._texts: dict[str, tuple[Mapping[str, Any], bytes]] = {}
+        """Each document's JSON, with the document that it was made of."""
 
     def put(self, name: str, document: Mapping[str, Any]) -> None:
         if self._world.may_fail(0.2):
             raise QuarantineError("the disk is full")
-        json.dumps(document, default=str)
+        self._texts[name] = document, json.dumps(document, default=str).encode()
         self.documents[name] = document
+
+    def text(self, name: str) -> bytes | None:
+        """A document's JSON, if the document is still there."""
+        document = self.documents.get(name)
+        if document is None:
+            return None
+        kept = self._texts.get(name)
+        if kept is None or kept[0] is not document:
+            kept = self._texts[name] = document, json.dumps(document, default=str).encode()
+        return kept[1]
 
 
 class Failures:
@@ -58,9 +70,9 @@ class Shelf:
     def stored(self) -> Iterator[Stored]:
         for name in sorted(self._world.place.documents):
             self._world.at_shelf()
-            document = self._world.place.documents.get(name)
-            if document is not None:
-                yield Stored(name, name, json.dumps(document, default=str).encode())
+            text = self._world.place.text(name)
+            if text is not None:
+                yield Stored(name, name, text)
 
     def replace(self, stored: Stored, document: Mapping[str, Any]) -> None:
         self._world.at_shelf()

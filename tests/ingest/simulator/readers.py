@@ -89,11 +89,12 @@ class Walker:
             return self._ask(readings[names[0]])
         return self._ask(readings[self._world.random.choice(names)])
 
-    def round(self) -> bool:
-        """Look for shards and ask each shard once; whether there was anything to do."""
+    def round(self, *, list_always: bool = True) -> bool:
+        """Look for shards, always or where it is due, and ask each once; whether there was anything to do."""
         readings = self._walk._readings
         before = set(readings)
-        self._look_for_shards()
+        if list_always or self._walk._listing_due <= self._world.monotonic():
+            self._look_for_shards()
         found = set(readings) != before
         went_on = [self._ask(reading) for reading in list(readings.values())]
         return found or any(went_on)
@@ -129,7 +130,7 @@ class Walker:
 
     def has_passed(self, shard_id: str, number: int) -> bool:
         """Whether it has delivered the record of this number, or will not read the shard any more."""
-        return shard_id in self._walk.finished or int(self._worker._passed.get(shard_id, "0")) >= number
+        return shard_id in self._walk._finished or int(self._worker._passed.get(shard_id, "0")) >= number
 
     def reads(self, stream: StubStream) -> bool:
         return self._worker._reader.arn == stream.arn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -14,7 +15,7 @@ from ingest.errors import QuarantineError, SourceError
 from ingest.handler import BatchReport, Replicator
 from ingest.health import HealthStore
 from ingest.observe import SchemaObserver
-from ingest.policy import Policy
+from ingest.policy import Action, Policy
 from ingest.quarantine import Quarantine
 from ingest.records import Origin
 from ingest.redrive import Redrive
@@ -24,7 +25,7 @@ from ingest.shards import StreamReader
 from lake.contract.catalogue import OBSERVATION, TABLE
 from lake.contract.evidence import Observed, TableStream
 from lake.contract.exports import Export
-from lake.contract.health import ENTRY, PIPELINE, Gap
+from lake.contract.health import ENTRY, GAP_PREFIX, HEALTH_ENTRY, PIPELINE, Gap, Health
 from tests.ingest.simulator.places import Place
 from tests.ingest.simulator.readers import FunctionReader
 from tests.stubs.dynamodb import Item, StubDynamoDB
@@ -39,7 +40,7 @@ from tests.stubs.faults import (
     server_error,
     throttled,
 )
-from tests.stubs.streams import StubStream, StubStreams
+from tests.stubs.streams import StubShard, StubStream, StubStreams
 
 if TYPE_CHECKING:
     from tests.ingest.simulator.readers import Walker
@@ -49,6 +50,9 @@ TABLE_ARN: Final = "arn:aws:dynamodb:eu-west-1:111111111111:table/orders"
 LAKE: Final = "dynalake.shop.orders"
 CHECKPOINTS: Final = "dynalake.checkpoints"
 CATALOGUE: Final = "dynalake.catalogue"
+
+MAX_ITEM_BYTES: Final = 4096
+"""What an item may have here, so that a run spends no time on DynamoDB's 400 KB."""
 
 LATE_MS: Final = 60_000
 """For so long may a list of shards miss what is new, and may one that flaps miss anything."""
@@ -69,6 +73,22 @@ _EFFECTS: Final[tuple[Effect, ...]] = ("none", "done", "later")
 AWS_ERRORS: Final = (type(throttled()), type(read_timeout()), type(connect_timeout()))
 
 
+class _RememberingPolicy(Policy):
+    """A policy that computes the hash of each text once."""
+
+    def __init__(self, actions: Mapping[str, Action], **more: Any) -> None:
+        self._hashed: dict[str, str] = {}
+        super().__init__(actions, **more)
+
+    def _hash(self, value: Mapping[str, Any]) -> str:
+        text = value.get("S")
+        if text is None:
+            return super()._hash(value)
+        if text not in self._hashed:
+            self._hashed[text] = super()._hash(value)
+        return self._hashed[text]
+
+
 class WorldBase:
     """One run's world, in which nothing acts yet."""
 
@@ -82,6 +102,9 @@ class WorldBase:
         self._zeal: dict[str, float] = {}
         """How eager each actor is in this run, if it acts at all: runs differ, so that what is rare in one is common
         in another, and what one actor breaks no other mends."""
+        self._chances: dict[tuple[bool, int, bool], tuple[list[str], list[float]]] = {}
+        """Who may act, and how likely each or one before it is: at the top or nested, by how much is written, and by
+        the stream's state."""
         self._hot: set[str] = set()
         """Lake rows whose partition takes no writes at the moment."""
         self.trace: list[str] = []
@@ -98,6 +121,8 @@ class WorldBase:
         self._walkers: list[Walker] = []
         self.by_function = self.random.random() < 0.25
         """Whether Lambda reads the stream, and no worker."""
+        self._meddled = 0
+        """How often somebody changed the function's event source mapping."""
         self._flaps = self.random.random() < 0.4
         """Whether lists of shards miss some now and then, old ones included."""
         self._lags = self.random.random() < 0.5
@@ -105,15 +130,29 @@ class WorldBase:
         self._flapping_until = 0
         self._listed: set[str] = set()
         """The shards that were listed once: a list does not miss one for its whole life."""
+        self._watched: list[StubShard] = []
+        """Of the shards that were there at the last list, those that were new, open or closed lately."""
+        self._known_shards = 0
         self._unrecorded: set[str] = set()
         """Keys of the items whose last change left no record, since the stream was off."""
-        self._noted_writes, self._asked_writes = 0, -1
-        """How often the checkpoint table was written, and how often when health was last asked for."""
-        self._stored: tuple[Observed, list[Gap]] = (Observed(), [])
+        self._observed: Observed | None = None
+        """The observations as they were last read; None where they were written since."""
+        self._gaps: list[Gap] | None = None
+        """Likewise the open gaps."""
+        self._judged: tuple[int, Health] | None = None
+        """What both allowed to say, and when; None where either was written since."""
+        self.said: Counter[str] = Counter()
+        """How often health said what, each time it was asked."""
+        self._consumed: Health | None = None
+        """The health that the consumers agreed on last."""
+        self._touched: set[str] = set()
+        """Lake keys of the items or rows that were written since both sides were last compared."""
+        self._unequal: set[str] = set()
+        """Lake keys of the items that differed then."""
         self._lacking_since: dict[str, int] = {}
         """Since when the lake was seen to lack an item that is not on its way, epoch milliseconds."""
         self._backfilling = False
-        self._exports: list[tuple[StubFiles, Export]] = []
+        self._exports: list[StubFiles] = []
         self._ageing = self.random.random() < 0.25
         self.neglect = self.random.choice((0.0, 0.0, 0.9, 1.0))
         """How often a worker asks its first shard, and lets the others wait."""
@@ -127,13 +166,15 @@ class WorldBase:
         """What the pointers point to, for the checks; nobody else knows it."""
         self.keys = [{"pk": {"S": f"k{n}"}} for n in range(self.random.randint(1, 5))]
         hashes = self.random.random() < 0.2
-        self.policy = Policy(
+        self.policy = _RememberingPolicy(
             {"email": "hash", "secret": "drop", "name": "mask", "pk": "hash" if hashes else "keep"},
             key_attributes=("pk",),
             hash_key=b"0123456789abcdef",
         )
+        self._keys_by_name = {self.policy.apply(key)["pk"]["S"]: key for key in self.keys}
+        self._touched.update(self._keys_by_name)
         self.source = StubDynamoDB(validate=False, page_size=2)
-        self.lake = StubDynamoDB(validate=False, page_size=3)
+        self.lake = StubDynamoDB(validate=False, page_size=3, max_item_bytes=MAX_ITEM_BYTES)
         self.streams = StubStreams(
             page_size=self.random.choice((1, 5, 20)), clock=self.monotonic, check=False
         )
@@ -142,11 +183,15 @@ class WorldBase:
         self.source_table = self.source.create_table(SOURCE, {"pk": "S"})
         self.source_table.on_write = self._note_write
         self.lake_table = self.lake.create_table(LAKE, {"pk": "S"})
-        self.lake_table.on_write = self._check_write
-        self.lake.create_table(CHECKPOINTS, {PIPELINE: "S", ENTRY: "S"}).on_write = self._count_write
+        self.lake_table.on_write = self._note_row
+        self.lake.create_table(CHECKPOINTS, {PIPELINE: "S", ENTRY: "S"}).on_write = self._note_entry
         self.lake.create_table(CATALOGUE, {TABLE: "S", OBSERVATION: "S"})
         self.checkpoints = Checkpoints(self.lake.client, CHECKPOINTS, LAKE)
         self.health = HealthStore(self.lake.client, CHECKPOINTS, LAKE, self.now_ms)
+        onlooker = StubDynamoDB(validate=False)
+        onlooker.tables = self.lake.tables
+        self.seen_health = HealthStore(onlooker.client, CHECKPOINTS, LAKE, self.now_ms)
+        """What another reader of the lake sees, whose calls nothing overtakes."""
         self.place = Place(self)
         for client in (self.source, self.lake, self.streams):
             client.hook = self._on_call
@@ -201,10 +246,7 @@ class WorldBase:
         self._perhaps_others()
         if call.operation == "describe_stream":
             self._blur_list()
-        key = call.request["Item"].get("pk", {}).get("S") if call.operation == "put_item" else None
-        if key in self._hot:
-            if self.random.random() < 0.2:
-                self._hot.discard(key)
+        elif self._hot and call.operation == "put_item" and self._is_hot(call.request["Item"]):
             return Fault(throttled())
         if self.random.random() >= self._faults:
             return None
@@ -225,6 +267,15 @@ class WorldBase:
         self.trace.append(f"{'  ' * self._depth}! {call.operation} {type(error).__name__} {effect}")
         return Fault(error, effect)
 
+    def _is_hot(self, item: Item) -> bool:
+        """Whether an item's partition takes no writes; it may cool down after this one."""
+        key = item.get("pk", {}).get("S")
+        if key not in self._hot:
+            return False
+        if self.random.random() < 0.2:
+            self._hot.discard(key)
+        return True
+
     def _perhaps_others(self) -> None:
         if self._calm or not self._others_left or self.random.random() >= self._interleave / 2**self._depth:
             return
@@ -242,34 +293,62 @@ class WorldBase:
         flapping = self._now_ms < self._flapping_until
         if not self._flaps and not self._lags:
             return
-        for stream in self.streams.streams.values():
-            for shard in stream.shards.values():
-                is_new = self._now_ms - shard.born_ms < LATE_MS
-                if (is_new or (flapping and shard.id in self._listed)) and self.random.random() < 0.5:
-                    self.streams.unlisted.add(shard.id)
-                else:
-                    self._listed.add(shard.id)
-                late = shard.closed and (flapping or self._now_ms - shard.closed_ms < LATE_MS)
-                if late and self.random.random() < 0.5:
-                    self.streams.closed_unseen.add(shard.id)
+        watched: list[StubShard] = []
+        for shard in self._all_shards() if flapping else self._watched_shards():
+            is_new = self._now_ms - shard.born_ms < LATE_MS
+            if (is_new or (flapping and shard.id in self._listed)) and self.random.random() < 0.5:
+                self.streams.unlisted.add(shard.id)
+            else:
+                self._listed.add(shard.id)
+            late = shard.closed and (flapping or self._now_ms - shard.closed_ms < LATE_MS)
+            if late and self.random.random() < 0.5:
+                self.streams.closed_unseen.add(shard.id)
+            if is_new or late or not shard.closed:
+                watched.append(shard)
+        if not flapping:
+            self._watched = watched
+
+    def _all_shards(self) -> list[StubShard]:
+        return [shard for stream in self.streams.streams.values() for shard in stream.shards.values()]
+
+    def _watched_shards(self) -> list[StubShard]:
+        """The shards of which a list that does not flap may miss something: not those closed and listed long ago."""
+        shards = sum(len(stream.ids) for stream in self.streams.streams.values())
+        if shards == self._known_shards:
+            return self._watched
+        new = self._all_shards()
+        seen, self._known_shards = self._known_shards, shards
+        return self._watched + new[seen:]
 
     def _calm_down(self) -> None:
         """No more faults, and nobody acts but who is told to."""
         self._calm = True
         self.streams.unlisted, self.streams.closed_unseen = set(), set()
 
-    def _count_write(self, _old: Item | None, _new: Item | None) -> None:
-        self._noted_writes += 1
+    def _note_entry(self, old: Item | None, new: Item | None) -> None:
+        """Told of every write to the checkpoint table."""
+        item = new or old or {}
+        entry = item[ENTRY]["S"] if item else ""
+        if entry == HEALTH_ENTRY:
+            self._observed = self._judged = None
+        elif entry.startswith(GAP_PREFIX):
+            self._gaps = self._judged = None
+
+    def _note_row(self, old: Item | None, new: Item | None) -> None:
+        """Told of every write to the lake table."""
+        self._touched.update(item["pk"]["S"] for item in (old, new) if item)
+        self._check_write(old, new)
 
     def _note_write(self, old: Item | None, new: Item | None) -> None:
         """Told of every write to the source table, before it is recorded."""
         if old == new:
             return
-        key = cast("Item", new or old)["pk"]["S"]
+        key = {"pk": cast("Item", new or old)["pk"]}
+        self._touched.add(self.policy.apply(key)["pk"]["S"])
         if self.source_table.stream is None:
-            self._unrecorded.add(key)
+            self._unrecorded.add(key["pk"]["S"])
         else:
-            self._unrecorded.discard(key)
+            self._unrecorded.discard(key["pk"]["S"])
 
     def at_shelf(self) -> None:
         """A call to the bucket, folder or queue of quarantine and failure destination."""
@@ -286,7 +365,7 @@ class WorldBase:
         raise NotImplementedError
 
     def _check_write(self, old: Item | None, new: Item | None) -> None:
-        """Told of every write to the lake table."""
+        """What a write to the lake table must keep to."""
         raise NotImplementedError
 
     # The parts

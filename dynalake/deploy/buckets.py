@@ -49,7 +49,7 @@ class Setting:
         what: what is wrong, after the bucket's name.
         operation: the command of `aws s3api` that corrects it.
         arguments: its arguments besides the bucket, as botocore takes them.
-        is_serious: whether it exposes data; otherwise something may be lost or kept too long.
+        is_serious: whether it exposes data.
     """
 
     what: str
@@ -117,7 +117,6 @@ def wrong_settings(
     region: str,
     *,
     kms_key: str = "",
-    expires: bool = False,
     on_denied: Callable[[str], None] | None = None,
 ) -> Iterator[Setting]:
     """The settings of a bucket that are not as they should be.
@@ -127,7 +126,6 @@ def wrong_settings(
         bucket: the bucket.
         region: its Region.
         kms_key: the ARN of the customer key with which it should be encrypted; any encryption will do where empty.
-        expires: whether its objects should expire.
         on_denied: told the operation that these credentials may not call; an error where it is None.
 
     Raises:
@@ -140,8 +138,6 @@ def wrong_settings(
         "get_bucket_encryption": lambda answer: _encryption(answer, kms_key),
         "get_bucket_versioning": _versioning,
     }
-    if expires:
-        looks["get_bucket_lifecycle_configuration"] = _lifecycle
     for operation, judge in looks.items():
         try:
             answer = getattr(s3, operation)(Bucket=bucket)
@@ -174,6 +170,7 @@ def _ownership(answer: Mapping[str, Any]) -> Setting | None:
         "has access control lists, by which an object in it can belong to another account",
         "put-bucket-ownership-controls",
         {"OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}},
+        is_serious=False,
     )
 
 
@@ -216,30 +213,21 @@ def _versioning(answer: Mapping[str, Any]) -> Setting | None:
     )
 
 
-def _lifecycle(answer: Mapping[str, Any]) -> Setting | None:
-    rules = answer.get("Rules", ())
-    if any(
-        rule.get("Status") == "Enabled" and {"Days", "Date"} & rule.get("Expiration", {}).keys()
-        for rule in rules
-    ):
-        return None
-    return Setting(
-        "never deletes a record",
-        "put-bucket-lifecycle-configuration",
-        {"LifecycleConfiguration": {"Rules": [*rules, EXPIRY]}},
-        is_serious=False,
+def deletes_objects(s3: S3Client, bucket: str) -> bool:
+    """Whether a lifecycle rule deletes a bucket's objects some day.
+
+    Raises:
+        botocore.exceptions.ClientError: S3 does not answer, or refuses.
+    """
+    try:
+        rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _MISSING:
+            return False
+        raise
+    return any(
+        rule["Status"] == "Enabled" and {"Days", "Date"} & rule.get("Expiration", {}).keys() for rule in rules
     )
-
-
-EXPIRY: Final = {
-    "ID": "expire",
-    "Status": "Enabled",
-    "Filter": {},
-    "Expiration": {"Days": 90},
-    "NoncurrentVersionExpiration": {"NoncurrentDays": 14},
-    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
-}
-"""The lifecycle of the quarantine; `ingest/templates/source.yaml` says the same."""
 
 
 def tls_only(bucket: str, region: str) -> dict[str, Any]:

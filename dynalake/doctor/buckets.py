@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dynalake.deploy.buckets import bucket_is_missing, wrong_settings
+from dynalake.deploy.buckets import bucket_is_missing, deletes_objects, wrong_settings
 from dynalake.deploy.code import OTHER_BUCKET
 from dynalake.deploy.plans import Deployment
 from dynalake.doctor.checkup import FailedError, Patient, Prerequisite, SkippedError, WarnedError
@@ -34,12 +34,14 @@ class _Looks:
             raise FailedError(
                 f"{address!r} is no bucket", f'write quarantine = "s3://…", then {self._redeploy}'
             )
-        return self._bucket(
-            bucket_of(address)[0],
+        bucket = bucket_of(address)[0]
+        found = self._bucket(
+            bucket,
             f"choose another bucket: pipelines.{self._patient.name}.quarantine",
             kms_key=str(self._patient.config.deploy.source.get("KmsKeyArn", "")),
-            expires=True,
         )
+        expires = deletes_objects(self._patient.account("source").s3(), bucket)
+        return f"{found}, records {'expire' if expires else 'never expire'}"
 
     def code(self) -> str:
         if not self._patient.is_deployed:
@@ -47,7 +49,7 @@ class _Looks:
         bucket = Deployment(self._patient.name, self._patient.config).code_bucket
         return self._bucket(bucket, OTHER_BUCKET)
 
-    def _bucket(self, bucket: str, other: str, *, kms_key: str = "", expires: bool = False) -> str:
+    def _bucket(self, bucket: str, other: str, *, kms_key: str = "") -> str:
         s3 = self._patient.account("source").s3()
         if bucket_is_missing(s3, bucket, other):
             raise FailedError(f"the bucket {bucket} is missing", self._redeploy)
@@ -58,7 +60,6 @@ class _Looks:
                 bucket,
                 self._patient.config.source.region,
                 kms_key=kms_key,
-                expires=expires,
                 on_denied=denied.append,
             )
         )
@@ -73,4 +74,4 @@ class _Looks:
             )
         if denied:
             raise SkippedError(f"these credentials may not call {', '.join(denied)}")
-        return f"{bucket}: this account's, private, encrypted, TLS only" + (", expires" if expires else "")
+        return f"{bucket}: this account's, private, encrypted, TLS only"

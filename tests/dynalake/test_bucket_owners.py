@@ -15,7 +15,7 @@ from cfnlint.decode.cfn_yaml import loads
 from dynalake.aws import Account
 from dynalake.config import load_config, parse_config
 from dynalake.demo.world import LAKE_ACCOUNT, REGION, SOURCE_ACCOUNT
-from dynalake.deploy.buckets import EXPIRY, wrong_settings
+from dynalake.deploy.buckets import wrong_settings
 from dynalake.deploy.code import key_of
 from dynalake.deploy.deployer import Deployer
 from dynalake.deploy.names import code_bucket, quarantine_bucket
@@ -246,7 +246,7 @@ def test_every_request_names_the_owner(pipeline: Pipeline, requests: list[Reques
     account, _ = accounts(pipeline)
     requests.clear()
     deployer(pipeline).bring(CODE)
-    list(wrong_settings(account.s3(), QUARANTINE, REGION, expires=True))
+    list(wrong_settings(account.s3(), QUARANTINE, REGION))
     pipeline.quarantine().keep_record("label/1", {}, "a reason", 1)
     shelf = pipeline.shelf(f"s3://{QUARANTINE}/put-away/quarantine")
     for stored in list(shelf.stored()):
@@ -354,7 +354,7 @@ BROKEN: dict[str, tuple[Break, str, str, bool]] = {
         lambda s3, bucket: s3.delete_bucket_ownership_controls(Bucket=bucket),
         "access control lists",
         "put-bucket-ownership-controls",
-        True,
+        False,
     ),
     "no policy": (
         lambda s3, bucket: s3.delete_bucket_policy(Bucket=bucket),
@@ -419,17 +419,19 @@ def make_sound(pipeline: Pipeline, what: str) -> str:
         return CODE_BUCKET
     s3 = client_of(SOURCE_ACCOUNT)
     s3.create_bucket(Bucket=QUARANTINE)
-    for setting in wrong_settings(s3, QUARANTINE, REGION, expires=True):
+    for setting in wrong_settings(s3, QUARANTINE, REGION):
         getattr(s3, setting.operation.replace("-", "_"))(Bucket=QUARANTINE, **setting.arguments)
     return QUARANTINE
 
 
-def test_doctor_warns_of_a_quarantine_that_keeps_its_records_for_ever(pipeline: Pipeline) -> None:
+def test_doctor_tells_whether_the_quarantine_s_records_expire(pipeline: Pipeline) -> None:
     make_sound(pipeline, "quarantine")
-    client_of(SOURCE_ACCOUNT).delete_bucket_lifecycle(Bucket=QUARANTINE)
-    with pytest.raises(WarnedError, match="never deletes a record") as warned:
-        look(patient(pipeline), "quarantine")
-    assert "put-bucket-lifecycle-configuration" in warned.value.remedy
+    assert look(patient(pipeline), "quarantine").endswith("records never expire")
+    rule = {"ID": "x", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 90}}
+    client_of(SOURCE_ACCOUNT).put_bucket_lifecycle_configuration(
+        Bucket=QUARANTINE, LifecycleConfiguration={"Rules": [rule]}
+    )
+    assert look(patient(pipeline), "quarantine").endswith("records expire")
 
 
 def test_doctor_demands_the_customer_key_that_the_configuration_names(pipeline: Pipeline) -> None:
@@ -470,9 +472,8 @@ def test_the_function_s_role_writes_to_buckets_of_its_own_account_alone() -> Non
 def test_the_quarantine_that_is_made_expires_keeps_versions_for_a_while_and_can_log_access() -> None:
     document = loads(template("source.yaml"))
     bucket, parameters = document["Resources"]["Quarantine"]["Properties"], document["Parameters"]
-    assert parameters["QuarantineDays"]["Default"] == EXPIRY["Expiration"]["Days"]  # type: ignore[index]
-    kept = EXPIRY["NoncurrentVersionExpiration"]["NoncurrentDays"]  # type: ignore[index]
-    assert parameters["QuarantineVersionDays"]["Default"] == kept
+    assert parameters["QuarantineDays"]["Default"] == 90
+    assert parameters["QuarantineVersionDays"]["Default"] == 14
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     expire, tidy = bucket["LifecycleConfiguration"]["Rules"]
     assert expire["ExpirationInDays"] == {

@@ -79,25 +79,33 @@ def sequence_number(record: Any) -> str:
     Raises:
         MalformedRecordError: it has none.
     """
-    number = number_of(record)
-    if number:
-        return number
-    try:
-        number = str(record["dynamodb"]["SequenceNumber"])
-    except (KeyError, TypeError):
-        raise MalformedRecordError("the record has no sequence number") from None
+    number = _number_of(record)
+    if not number:
+        raise MalformedRecordError("the record has no sequence number")
     if number.isascii() and number.isdigit():
+        if len(number) <= SEQUENCE_DIGITS:
+            return number
         raise MalformedRecordError(f"the sequence number has more than {SEQUENCE_DIGITS} digits")
     raise MalformedRecordError("the sequence number is not a number")
 
 
 def number_of(record: Any) -> str:
     """The record's sequence number; empty where it has none that is valid."""
-    try:
-        number = str(record["dynamodb"]["SequenceNumber"])
-    except (KeyError, TypeError):
-        return ""
+    number = _number_of(record)
     return number if number.isascii() and number.isdigit() and len(number) <= SEQUENCE_DIGITS else ""
+
+
+def _number_of(record: Any) -> str:
+    """What the record has in the place of its sequence number, as text; empty where that is missing or has no text."""
+    try:
+        number = record["dynamodb"]["SequenceNumber"]
+        return str(number) if isinstance(number, str | int) else ""
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+    ):  # ValueError: Python refuses to write a number of over 4,300 digits
+        return ""
 
 
 def last_number_of(records: Sequence[Any]) -> str | None:

@@ -187,7 +187,7 @@ def open_export(files: Files, where: str = "") -> Export:
     summary = _json(_checked(files, summary_key), summary_key)
     try:
         return _export(files, summary, folder)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ContractError(
             f"the export's manifest {summary_key} is not what DynamoDB writes ({type(error).__name__}: {error})"
         ) from error
@@ -334,10 +334,10 @@ def _export(files: Files, summary: Mapping[str, Any], folder: str) -> Export:
     incremental = summary.get("exportType") == "INCREMENTAL_EXPORT" or "exportFromTime" in summary
     listed = tuple(
         DataFile(
-            key=line["dataFileS3Key"],
+            key=_text(line["dataFileS3Key"]),
             items=int(line["itemCount"]),
-            md5=line.get("md5Checksum") or "",
-            etag=(line.get("etag") or "").strip('"'),
+            md5=_text(line.get("md5Checksum") or ""),
+            etag=_text(line.get("etag") or "").strip('"'),
         )
         for line in _json_lines(_checked(files, folder + FILES), folder + FILES)
     )
@@ -348,10 +348,10 @@ def _export(files: Files, summary: Mapping[str, Any], folder: str) -> Export:
             f"{sum(file.items for file in listed):,}: it is not complete"
         )
     return Export(
-        arn=summary["exportArn"],
+        arn=_text(summary["exportArn"]),
         kind="incremental" if incremental else "full",
-        table_arn=summary["tableArn"],
-        table_id=summary.get("tableId") or "",
+        table_arn=_text(summary["tableArn"]),
+        table_id=_text(summary.get("tableId") or ""),
         shows_ms=_milliseconds(summary["exportToTime" if incremental else "exportTime"]),
         from_ms=_milliseconds(summary["exportFromTime"]) if incremental else None,
         items=items,
@@ -359,6 +359,12 @@ def _export(files: Files, summary: Mapping[str, Any], folder: str) -> Export:
         files=listed,
         folder=folder,
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} in place of a text")
+    return value
 
 
 def _places(export: Export, key: str) -> list[str]:

@@ -125,6 +125,28 @@ def test_a_package_that_unpacks_to_far_more_than_an_extract_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("manifest", "name", "value"),
+    [
+        ("files", "dataFileS3Key", ["a"]),
+        ("files", "md5Checksum", {"a": 1}),
+        ("files", "etag", 7),
+        ("files", "itemCount", 1e308 * 10),
+        ("summary", "tableArn", None),
+        ("summary", "exportArn", 5),
+        ("summary", "tableId", [1]),
+    ],
+)
+def test_a_manifest_whose_values_have_another_type_is_refused(
+    tmp_path: Path, manifest: str, name: str, value: object
+) -> None:
+    root = write_export(tmp_path / "export", gzip.compress(b'{"Item": {"pk": {"S": "a"}}}\n'))
+    path = root / NAME / f"manifest-{manifest}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}) + "\n")
+    with pytest.raises(ContractError, match="is not what DynamoDB writes"):
+        data_of(root)
+
+
+@pytest.mark.parametrize(
     "key", ["../secret.gz", "AWSDynamoDB/../../secret.gz", "/{secret}", "a/../../secret.gz"]
 )
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, key: str) -> None:

@@ -142,7 +142,7 @@ def test_a_session_is_named_after_its_pipeline_so_that_cloudtrail_tells_them_apa
 ) -> None:
     for pipeline, name in (
         ("orders", "dynalake-orders"),
-        ("p" * 64, "dynalake-" + "p" * 55),
+        ("p" * 64, "p" * 64),
         ("", "dynalake"),
     ):
         config = SideConfig(

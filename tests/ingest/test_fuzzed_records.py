@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from dynalake.jobs.changes import ChangeSpool, LakeRows, change_lines
 from ingest.delivery import RetryRule
-from ingest.errors import ForeignEventError, MalformedRecordError, UndecodableError
+from ingest.errors import ForeignEventError, MalformedRecordError, QuarantineError, UndecodableError
 from lake.contract.rows import VERSION
 from tests.ingest.building import ARN, LAKE, NOW_MS, TABLE_ARN, LakeSide, event_of, item, record
 from tests.ingest.test_worker import Run, failed_documents
@@ -158,6 +159,20 @@ def test_what_is_nested_without_end_does_not_stop_the_others() -> None:
     )
     assert side.shown().keys() >= {"a", "c"}
     assert report.failed_from in (None, "2")
+
+
+def test_a_sequence_number_that_is_no_text_does_not_stop_the_others() -> None:
+    deep: Json = "7"
+    for _ in range(20_000):
+        deep = [deep]
+    odd = [record(2, "odd"), record(3, "odder"), record(4, "oddest")]
+    for each, number in zip(odd, (deep, 10**45, None), strict=True):
+        each["dynamodb"]["SequenceNumber"] = number
+    side = LakeSide()
+    for each in odd:
+        with pytest.raises(QuarantineError) if each is odd[0] else nullcontext():
+            side.replicator().process(event_of(record(1, "a"), each, record(9, "c")))
+    assert side.shown().keys() == {"a", "c"}
 
 
 # The worker, which gets records as boto3 gives them

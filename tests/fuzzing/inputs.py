@@ -12,7 +12,7 @@ TOKENS: Final = (
 )  # fmt: skip
 """What parsers stumble over."""
 
-JUNK: Final = (
+JUNK: Final[tuple[Any, ...]] = (
     None, True, 0, -1, 10**45, 1e308, float("nan"), "", "1", "S", "9" * 41, "\ud800", "\0", "../../x", "1E+99999",
     [], {}, [[]], {"S": 1}, {"N": "x"}, {"M": {"x": {}}}, {"L": [{}]}, {"B": "?"}, {"NULL": False}, {"SS": [1]},
 )  # fmt: skip

@@ -8,6 +8,9 @@ worked on).
 
 A copy of the lake, such as a snapshot, is compared with the lake in the same pass (`expectations.copies`).
 
+A row's content is compared by a 128-bit BLAKE2b digest under a key of this comparison alone: who writes items cannot
+know which of them would share a digest. No digest is stored beyond the comparison.
+
 Memory is bounded whatever the tables' size: of each row a digest and the key are stored by DuckDB, which spills
 them to disk beyond `MEMORY_LIMIT`; they are compared in passes over the digest's range, each of which fits.
 """
@@ -15,6 +18,7 @@ them to disk beyond `MEMORY_LIMIT`; they are compared in passes over the digest'
 from __future__ import annotations
 
 import json
+import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +30,17 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from expectations.bulk import BATCH_ROWS, Batch, Item, Pages, Policy, digest_batches
+from expectations.bulk import (
+    BATCH_ROWS,
+    DIGEST_KEY_BYTES,
+    Batch,
+    Digest,
+    Item,
+    Pages,
+    Policy,
+    digest_batches,
+    digester,
+)
 from expectations.canonical import canonical_text
 from expectations.copies import Copy, Judged, judge_candidates
 from expectations.errors import ParityError
@@ -157,6 +171,7 @@ def compare(
     expiry: Expiry | None = None,
     on_progress: Callable[[str, int], None] = lambda _side, _rows: None,
     on_difference: Callable[[Difference], None] = lambda _: None,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> ParityResult:
     """Compare the source with the lake, and a copy of the lake with it.
 
@@ -175,17 +190,19 @@ def compare(
         expiry: which rows are left out because they have expired; none if None.
         on_progress: called with "source", "lake", "copy", "again" or "copy again" and the rows read so far.
         on_difference: called with every row that counts: first the lake's, by key, then the copy's.
+        random_bytes: gives so many bytes that nobody can guess, for the key of the digests.
 
     Raises:
         ParityError: a side has a key twice, such as two source items that become one row by policy; an item lacks
             its key; or a line is no item.
     """
+    digest = digester(random_bytes(DIGEST_KEY_BYTES))
     with _database(workspace) as database:
         source_rows = lake_rows = tombstones = copy_rows = source_left = lake_left = 0
         for batch in digest_batches(
             source.pages, "the source", key, policy, wrapper=source.wrapper, expiry=expiry
         ):
-            _store(database, "source", batch)
+            _store(database, "source", batch, digest)
             source_left += batch.left_out
             source_rows += len(batch.keys) + len(batch.refused)
             on_progress("source", source_rows)
@@ -199,7 +216,7 @@ def compare(
             forged=forged,
             expiry=expiry,
         ):
-            _store(database, "lake", batch)
+            _store(database, "lake", batch, digest)
             lake_left += batch.left_out
             lake_rows += len(batch.keys)
             tombstones += batch.tombstones
@@ -208,7 +225,7 @@ def compare(
             for batch in digest_batches(
                 copy.pages, "the copy", key, metadata=True, states=True, expiry=expiry
             ):
-                _store(database, "copy", batch)
+                _store(database, "copy", batch, digest)
                 copy_rows += len(batch.keys)
                 on_progress("copy", copy_rows)
         rows = max(source_rows, lake_rows, copy_rows)
@@ -407,15 +424,17 @@ def _database(workspace: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
         yield database
 
 
-def _store(database: duckdb.DuckDBPyConnection, table: str, batch: Batch) -> None:
-    columns = {"key": batch.keys, "text": batch.texts}
+def _store(database: duckdb.DuckDBPyConnection, table: str, batch: Batch, digest: Digest) -> None:
+    columns: dict[str, pa.Array] = {"key": batch.keys}
     if table == "source":
         columns["source_key"] = pa.array(batch.source_keys or [None] * len(batch.keys), pa.string())
-    stored = ["md5_number(key) AS name", "md5_number(text) AS digest"]
+    digested = {"name": batch.keys, "digest": batch.texts}
     if batch.states is not None:
-        columns["state"] = batch.states
-        stored.append("md5_number(state) AS state")
-    stored += [name for name in columns if name not in ("text", "state")]
+        digested["state"] = batch.states
+    stored = list(columns)
+    for name, texts in digested.items():
+        columns[f"{name}_high"], columns[f"{name}_low"] = digest(texts)
+        stored.append(f"({name}_high::UHUGEINT << 64) | {name}_low AS {name}")
     database.register("batch", pa.table(columns))
     database.execute(f"INSERT INTO {table} BY NAME SELECT {', '.join(stored)} FROM batch")
     database.unregister("batch")

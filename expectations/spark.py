@@ -83,7 +83,7 @@ SELECT
   )) AS text
 FROM {view}_items{live}""",
         f"""CREATE OR REPLACE TEMPORARY VIEW {view} AS
-SELECT key, md5(concat(
+SELECT key, sha2(concat(
   regexp_replace(regexp_replace(text, r'{_SET}', '"set"'), r'{_NUMBER}', '"number"'),
   to_json(transform(
     regexp_extract_all(text, r'{_SET}', 0),
@@ -96,7 +96,7 @@ SELECT key, md5(concat(
     regexp_extract_all(regexp_replace(text, r'{_SET}', '"set"'), r'{_NUMBER}', 1),
     number -> {_number("number")}
   ))
-)) AS digest
+), 256) AS digest
 FROM {view}_texts""",
     )
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
+import secrets
+import sys
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expectations.bulk import BATCH_ROWS, digest_batches
+from expectations.bulk import BATCH_ROWS, digest_batches, digester
 from expectations.canonical import canonical_text
 from expectations.errors import ParityError
 from tests.expectations.items import NASTY, respelt, rich_item
@@ -101,3 +105,27 @@ def test_batches_are_bounded_whatever_the_pages_are() -> None:
 def test_what_is_no_item_is_named_by_its_line(line: bytes, said: str) -> None:
     with pytest.raises(ParityError, match=said):
         list(digest_batches([[b'{"pk":{"S":"0"}}', line]], "it", ["pk"]))
+
+
+@pytest.mark.parametrize("texts", [[], ["a"], ["", "a", "é", "a", "x" * 100_000]], ids=len)
+def test_a_digest_is_keyed_blake2b_of_the_text(texts: list[str]) -> None:
+    key = bytes(range(32))
+    high, low = digester(key)(pa.array(texts, pa.string()))
+    found = [
+        int(upper).to_bytes(8, sys.byteorder) + int(lower).to_bytes(8, sys.byteorder)
+        for upper, lower in zip(high.to_pylist(), low.to_pylist(), strict=True)
+    ]
+    assert found == [hashlib.blake2b(text.encode(), key=key, digest_size=16).digest() for text in texts]
+
+
+def test_a_digest_of_a_part_of_an_array_is_that_of_its_texts() -> None:
+    texts, digest = pa.array(["a", "bc", "def"]), digester(bytes(32))
+    assert [each.to_pylist() for each in digest(texts.slice(1, 1))] == [
+        each.to_pylist() for each in digest(pa.array(["bc"]))
+    ]
+
+
+def test_no_two_comparisons_share_a_key() -> None:
+    """Who writes items cannot prepare two that have one digest; and a digest tells nobody anything later."""
+    texts = pa.array(["a"])
+    assert digester(secrets.token_bytes(32))(texts) != digester(secrets.token_bytes(32))(texts)

@@ -195,3 +195,19 @@ def test_an_item_without_its_key_is_an_error() -> None:
             None,
             sleep=lambda _s: None,
         )
+
+
+def test_the_digests_key_is_new_with_each_comparison_and_changes_no_outcome() -> None:
+    asked: list[int] = []
+
+    def random_bytes(count: int) -> bytes:
+        asked.append(count)
+        return bytes([len(asked)]) * count
+
+    source, lake = Table(item(1), item(2), item(3)), Table(row(1), row(2, x={"S": "?"}))
+    for _ in range(2):
+        result = compare(
+            source.side(), lake.side(), ["pk"], None, sleep=lambda _s: None, random_bytes=random_bytes
+        )
+        assert (result.missing, result.different) == (1, 1)
+    assert asked == [32, 32]

@@ -6,10 +6,12 @@ import json
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
+from botocore.stub import ANY, Stubber
 from cfnlint.decode.cfn_yaml import loads
 
 from dynalake.aws import Account
@@ -23,13 +25,15 @@ from dynalake.deploy.remove import remove_source
 from dynalake.deploy.templates import template
 from dynalake.doctor.buckets import of_buckets
 from dynalake.doctor.checkup import FailedError, Patient, WarnedError
-from dynalake.errors import DeployError
+from dynalake.errors import ConfigError, DeployError
 from dynalake.pipeline import Pipeline
 from ingest.errors import QuarantineError
-from ingest.lambda_function import _quarantine_place
+from ingest.lambda_function import _quarantine_place, build
 from ingest.sessions import client_config
 from lake.errors import ExportError
 from lake.export.target import s3_target
+from queries.athena import AthenaSettings, stream_on_athena
+from queries.errors import EngineError
 from tests.dynalake.accounts import ROLE, command, make_source, open_pipeline, write_config
 from tests.stubs.owners import Request, client_of, owners_enforced
 
@@ -173,9 +177,63 @@ def test_the_function_puts_no_record_into_somebody_else_s_bucket(requests: list[
     assert stranger.list_objects_v2(Bucket=QUARANTINE)["KeyCount"] == 0
 
 
-def test_the_function_expects_the_account_of_its_stream() -> None:
-    source = Path(_quarantine_place.__code__.co_filename).read_text(encoding="utf-8")
-    assert 'environment["DYNALAKE_STREAM_ARN"].split(":")[4]' in source
+def test_the_function_expects_the_account_of_its_stream(pipeline: Pipeline, requests: list[Request]) -> None:
+    stranger = squat(QUARANTINE)
+    pipeline.setup()
+    arn = f"arn:aws:dynamodb:{REGION}:{SOURCE_ACCOUNT}:table/orders/stream/2026-01-01T00:00:00.000"
+    function = build(
+        {
+            "DYNALAKE_PIPELINE": "orders",
+            "DYNALAKE_STREAM_ARN": arn,
+            "DYNALAKE_LAKE_TABLE": pipeline.config.lake_table,
+            "DYNALAKE_CATALOGUE_TABLE": "dynalake.catalogue",
+            "DYNALAKE_CHECKPOINT_TABLE": "dynalake.checkpoints",
+            "DYNALAKE_LAKE_REGION": REGION,
+            "DYNALAKE_LAKE_ROLE_ARN": ROLE.format(LAKE_ACCOUNT),
+            "DYNALAKE_EXTERNAL_ID": "orders-and-nothing-else",
+            "DYNALAKE_QUARANTINE": f"s3://{QUARANTINE}/q",
+            "DYNALAKE_KEY_ATTRIBUTES": '["pk"]',
+            "DYNALAKE_WRITER": "plain",
+        },
+        boto3.Session(),
+    )
+    spoilt = {"eventSourceARN": arn, "eventName": "?", "dynamodb": {"SequenceNumber": "1"}}
+    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000)
+    answer = function({"Records": [spoilt]}, context)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "1"}]}, "it comes again, and is not lost"
+    puts = [request for request in requests if request.operation == "PutObject"]
+    assert {(request.bucket, request.owner) for request in puts} == {(QUARANTINE, SOURCE_ACCOUNT)}
+    assert stranger.list_objects_v2(Bucket=QUARANTINE)["KeyCount"] == 0
+
+
+@pytest.mark.parametrize("owner", ["", "11111111111", "arn:aws:iam::111111111111:root"])
+def test_an_owner_that_is_no_account_is_refused(owner: str) -> None:
+    side = {"account": LAKE_ACCOUNT, "region": REGION}
+    source = {"table": "orders", **side, "bucket_owners": {"our-lake": owner}}
+    with pytest.raises(ConfigError, match="bucket_owners"):
+        parse_config({"pipelines": {"orders": {"source": source, "lake": side}}}, "a test")
+
+
+@pytest.mark.parametrize(("owner", "expected"), [(None, {}), (STRANGER, {"ExpectedBucketOwner": STRANGER})])
+def test_athena_is_told_the_owner_of_its_output(owner: str | None, expected: dict[str, str]) -> None:
+    client = boto3.client("athena", REGION, aws_access_key_id="x", aws_secret_access_key="x")
+    with Stubber(client) as stub:
+        stub.add_response(
+            "start_query_execution",
+            {"QueryExecutionId": "1"},
+            {
+                "QueryString": "SELECT 1",
+                "ClientRequestToken": ANY,
+                "QueryExecutionContext": {"Database": "lake", "Catalog": "AwsDataCatalog"},
+                "WorkGroup": "primary",
+                "ResultConfiguration": {"OutputLocation": "s3://b/a/", **expected},
+            },
+        )
+        stub.add_client_error("get_query_execution", "InvalidRequestException")
+        stub.add_response("stop_query_execution", {}, {"QueryExecutionId": "1"})
+        settings = AthenaSettings(output="s3://b/a/", output_owner=owner)
+        with pytest.raises(EngineError), stream_on_athena(client, settings, "SELECT 1"):
+            pass
 
 
 @pytest.mark.parametrize("kind", ["quarantine/orders", "failed/orders"])

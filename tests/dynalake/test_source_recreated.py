@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 
 from dynalake.pipeline import Pipeline
 from ingest.errors import SourceChangedError
+from lake.contract.evidence import TableStream
 from lake.contract.facts import FACTS_ENTRY
 from tests.dynalake.accounts import command, make_source, open_pipeline, put, write_config
+from tests.dynalake.test_health import QUICK
 
 Capture = pytest.CaptureFixture[str]
 
@@ -208,3 +211,29 @@ def test_status_and_doctor_tell(config: Path, capsys: Capture) -> None:
     (check,) = [check for check in json.loads(out)["checks"] if check["what"] == "same table"]
     assert check["verdict"] == "fail"
     assert "lake.table" in check["remedy"]
+
+
+@pytest.mark.parametrize("key", [{"pk": "S", "sk": "S"}, {"pk": "S"}], ids=["another key", "the same key"])
+def test_a_worker_looks_at_the_table_again_before_it_continues_with_a_new_stream(
+    config: Path, monkeypatch: pytest.MonkeyPatch, key: Mapping[str, str]
+) -> None:
+    pipeline = open_pipeline(config)
+    caught_up = threading.Event()
+    caught_up.set()
+    before: list[Mapping[str, object]] = []
+    look = pipeline.table_stream
+
+    def recreated_meanwhile() -> TableStream:
+        if not before:
+            before.extend(lake_rows(pipeline))
+            recreate(pipeline, key)
+            age_stored_facts(pipeline)
+            put(pipeline, {"pk": {"S": "new"}, "sk": {"S": "1"}})
+        return replace(look(), arn=f"{pipeline.origin.table_arn}/stream/2999-01-01T00:00:00.000")
+
+    monkeypatch.setattr(pipeline, "table_stream", recreated_meanwhile)
+    with pytest.raises(SourceChangedError):
+        pipeline.run_worker(threading.Event(), caught_up, pacing=QUICK)
+    assert before
+    assert [row["pk"] for row in lake_rows(pipeline)] == [row["pk"] for row in before]
+    assert any(gap.id.startswith("source-changed/") for gap in pipeline.health_store.gaps())

@@ -91,7 +91,6 @@ class StubStream:
         self.shards: dict[str, StubShard] = {}
         self.ids: list[str] = []
         """The shards' ids, which rise with time."""
-        self.forgotten: set[str] = set()
         self.last: dict[str, tuple[StubShard, int]] = {}
         """Of each key, as its `repr`: the shard and the index of its last record."""
         self.view = view
@@ -165,7 +164,6 @@ class StubStream:
         """Let a shard that is no more vanish from the list."""
         self.trim(shard_id, len(self.shards[shard_id].records))
         self.shards[shard_id].listed = False
-        self.forgotten.add(shard_id)
 
     def switch_off(self) -> None:
         """The stream takes no more records; what it has can be read for 24 hours."""
@@ -244,11 +242,12 @@ class StubStreams:
         after = request.get("ExclusiveStartShardId", "")
         most = min(self.page_size, request.get("Limit", 100))
         begin = bisect_right(stream.ids, after)
-        missing = stream.forgotten | self.unlisted if stream.forgotten else self.unlisted
-        if missing:
-            rest = [shard_id for shard_id in stream.ids[begin:] if shard_id not in missing]
-        else:
-            rest = stream.ids[begin : begin + most + 1]
+        rest: list[str] = []
+        for shard_id in stream.ids[begin:]:
+            if shard_id not in self.unlisted and stream.shards[shard_id].listed:
+                rest.append(shard_id)
+                if len(rest) > most:
+                    break
         page = rest[:most]
         description: dict[str, Any] = {
             "StreamArn": stream.arn,

@@ -1,7 +1,7 @@
 """What is in the way of a deployment, found before anything is made.
 
 Names that clash, quotas, reserved attribute names, a table that is replicated already. Each finding says what to
-do. What these credentials may not look at is passed over: the change set, or CloudFormation, will say it then.
+do. What these credentials may not look at is a finding that does not stop: CloudFormation may find it later.
 """
 
 from __future__ import annotations
@@ -110,8 +110,13 @@ def look_at_lake(
         if warning:
             yield Finding(False, warning)
     except ClientError as error:
-        _pass_over(error)
-    for other, table in replicated(dynamodb, deployment.config.checkpoint_table):
+        yield _not_checked(error, "whether the account's quota of tables is nearly used up")
+    try:
+        pipelines = list(replicated(dynamodb, deployment.config.checkpoint_table))
+    except ClientError as error:
+        yield _not_checked(error, "whether another pipeline has this table")
+        return
+    for other, table in pipelines:
         if other == lake_table and not table.endswith(source_arn):
             yield Finding(
                 True,
@@ -138,7 +143,10 @@ def look_at_source(
     yield from _role_of_another(
         function_role(deployment.pipeline), deployment.pipeline, "source", iam, stacks
     )
-    yield from reserved_names(dynamodb, table.name)
+    try:
+        yield from reserved_names(dynamodb, table.name)
+    except ClientError as error:
+        yield _not_checked(error, f"whether attributes of {table.name!r} have reserved names")
     yield from _other_readers(deployment.pipeline, functions, table.stream_arn)
     if stacks.find(stack_name(deployment.pipeline, "source")) is None:
         yield from _concurrency(
@@ -168,7 +176,7 @@ def look_at_buckets(deployment: Deployment, s3: S3Client) -> Iterator[Finding]:
         except DeployError as error:
             yield Finding(True, error.message, error.remedy)
         except ClientError as error:
-            _pass_over(error)
+            yield _not_checked(error, f"whose the bucket {name} is")
 
 
 def look_for_another_table(pipeline: str, stacks: Stacks, table: SourceTable) -> Iterator[Finding]:
@@ -202,7 +210,7 @@ def look_for_another_table(pipeline: str, stacks: Stacks, table: SourceTable) ->
 
 
 def replicated(dynamodb: DynamoDBClient, checkpoint_table: str) -> Iterator[tuple[str, str]]:
-    """The pipelines of a lake: lake table, and the ARN of the source table; none where they cannot be read."""
+    """The pipelines of a lake: lake table, and the ARN of the source table; none where there is no such table."""
     try:
         pages = dynamodb.get_paginator("scan").paginate(
             TableName=checkpoint_table,
@@ -215,16 +223,12 @@ def replicated(dynamodb: DynamoDBClient, checkpoint_table: str) -> Iterator[tupl
                 yield item[PIPELINE]["S"], item["arn"]["S"].partition("/stream/")[0]
     except ClientError as error:
         if error.response["Error"]["Code"] != "ResourceNotFoundException":
-            _pass_over(error)
+            raise
 
 
 def reserved_names(dynamodb: DynamoDBClient, table: str) -> Iterator[Finding]:
     """Attributes among the first items of a table that bear dynalake's own prefix."""
-    try:
-        items = dynamodb.scan(TableName=table, Limit=SAMPLE_ITEMS)["Items"]
-    except ClientError as error:
-        _pass_over(error)
-        return
+    items = dynamodb.scan(TableName=table, Limit=SAMPLE_ITEMS)["Items"]
     names = sorted({name for item in items for name in item if name.startswith(RESERVED_PREFIX)})
     if names:
         yield Finding(
@@ -244,7 +248,7 @@ def _other_readers(pipeline: str, functions: LambdaClient, stream_arn: str) -> I
             for mapping in page["EventSourceMappings"]
         ]
     except ClientError as error:
-        _pass_over(error)
+        yield _not_checked(error, "who else reads the stream")
         return
     others = [reader for reader in readers if reader != function_name(pipeline)]
     for other in others:
@@ -265,7 +269,7 @@ def _concurrency(functions: LambdaClient, wanted: int) -> Iterator[Finding]:
     try:
         limit = functions.get_account_settings()["AccountLimit"]
     except ClientError as error:
-        _pass_over(error)
+        yield _not_checked(error, "whether the function's concurrency can be reserved")
         return
     spare = limit.get("UnreservedConcurrentExecutions", wanted + UNRESERVED) - UNRESERVED
     if spare < wanted:
@@ -298,7 +302,7 @@ def _role_of_another(
         iam.get_role(RoleName=role)
     except ClientError as error:
         if error.response["Error"]["Code"] != "NoSuchEntity":
-            _pass_over(error)
+            yield _not_checked(error, f"whether the role {role} is another pipeline's")
         return
     yield Finding(
         True,
@@ -308,7 +312,10 @@ def _role_of_another(
     )
 
 
-def _pass_over(error: ClientError) -> None:
-    """Ignore what these credentials may not see; raise anything else again."""
+def _not_checked(error: ClientError, what: str) -> Finding:
+    """That these credentials may not see something; any other error is raised again."""
     if error.response["Error"]["Code"] not in DENIED:
         raise error
+    return Finding(
+        False, f"it is not checked {what}, as these credentials may not call {error.operation_name}"
+    )

@@ -43,13 +43,14 @@ def _code(patient: Patient) -> str:
     deployed = base64.b64decode(found).hex()
     stack = stacks_of("source", patient.config, account).parameters(stack_name(patient.name, "source"))
     bucket, key = stack.get("CodeBucket", ""), stack.get("CodeKey", "")
+    version = f" --s3-object-version {stack['CodeVersion']}" if stack.get("CodeVersion") else ""
     named = key.rpartition("/")[2].removesuffix(".zip")  # `dynalake deploy` names it by its SHA-256
     if len(named) == len(deployed) and named != deployed:
         raise FailedError(
             f"was replaced outside CloudFormation: its SHA-256 is {deployed}, and {named} was deployed",
             f"find out who called lambda:UpdateFunctionCode (CloudTrail), then "
             f"{patient.aws('source', 'lambda update-function-code')} --function-name {name} --s3-bucket {bucket} "
-            f"--s3-key {key}",
+            f"--s3-key {key}{version}",
         )
     try:
         ours = patient.code()

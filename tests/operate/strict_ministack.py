@@ -11,6 +11,7 @@
   would let everything pass.
 - `aws:SecureTransport`: true. ministack is reached by plain HTTP, which the quarantine's bucket refuses, where
   AWS's endpoints are reached by HTTPS.
+- GetFunctionConcurrency is an action of its own (service authorization reference). ministack takes it for the put.
 - A call to DynamoDB Streams has the stream as its resource (service authorization reference). ministack has `*`.
 """
 
@@ -110,6 +111,13 @@ def be_strict() -> None:
         )
         return stream or found
 
+    lambda_action = iam_actions._lambda_action
+
+    def lambda_action_as_documented(method: str, path: str) -> Any:
+        found = lambda_action(method, path)
+        return "GetFunctionConcurrency" if (method, found) == ("GET", "PutFunctionConcurrency") else found
+
+    iam_actions._lambda_action = lambda_action_as_documented
     iam_actions.extract_resource_arn = resource_with_streams
     iam_actions.dynamodb_service_context = context_with_leading_keys
     iam_evaluator._resolve_condition_key = resolve_as_documented

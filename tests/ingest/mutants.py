@@ -373,6 +373,26 @@ def vanished_shard_is_finished(patch: Patch) -> None:
     patch.setattr(Worker, "on_gone", finish)
 
 
+def gone_shard_is_not_read_again(patch: Patch) -> None:
+    """A shard that did not exist for a moment is not taken up when it is listed again."""
+    look = Walk.look_for_shards
+
+    def without_gone(self: Walk, busy: Any = ()) -> None:
+        gone = dict(self._gone)
+        look(self, busy)
+        for shard_id in gone:
+            self._readings.pop(shard_id, None)
+            self._shards.pop(shard_id, None)
+        self._gone.update(gone)
+
+    patch.setattr(Walk, "look_for_shards", without_gone)
+
+
+def old_answers_count(patch: Patch) -> None:
+    """A shard that was quiet once is taken for quiet, however long ago it was asked."""
+    patch.setattr(ingest.walk, "QUIET_FOR_S", 10.0**9)
+
+
 def latest_stream_ignored(patch: Patch) -> None:
     """The worker takes the stream that it reads for the table's."""
 

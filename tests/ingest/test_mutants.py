@@ -120,6 +120,12 @@ ALONE: Final[Mapping[Mutant, Callable[[], None]]] = {
         test_worker.test_a_later_worker_waits_for_a_child_that_an_earlier_one_did_not_see
     ),
     mutants.vanished_shard_is_finished: test_worker.test_a_shard_that_one_list_misses_is_probed_and_read_on,
+    mutants.gone_shard_is_not_read_again: (
+        test_worker.test_a_shard_that_is_misjudged_gone_is_read_on_when_it_is_listed_again
+    ),
+    mutants.old_answers_count: (
+        test_worker.test_an_empty_answer_that_is_more_than_a_minute_old_says_nothing_of_now
+    ),
     mutants.latest_stream_ignored: (
         test_worker.test_a_switch_while_the_worker_runs_is_a_gap_and_the_new_stream_is_read_on
     ),

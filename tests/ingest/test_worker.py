@@ -775,3 +775,18 @@ def test_a_stream_that_is_off_is_a_gap_and_never_caught_up() -> None:
     assert health.state == "gap", "while it is off, changes go on leaving no record"
     assert "off" in health.reason
     assert "doctor" in health.remedy
+
+
+def test_an_empty_answer_that_is_more_than_a_minute_old_says_nothing_of_now() -> None:
+    run = Run(shards=2)
+    clock = run.side.clock
+    walk = run.worker(monotonic=clock.monotonic)._walk
+    for _ in range(4):
+        walk.look_for_shards()
+        for reading in walk._readings.values():
+            walk._step(reading)
+        clock.sleep(1)
+    assert walk.at_end
+    clock.sleep(61)
+    walk._step(next(iter(walk._readings.values())))
+    assert not walk.at_end

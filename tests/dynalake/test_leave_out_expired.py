@@ -27,7 +27,7 @@ HOUR_MS = 3_600_000
 ROWS: dict[str, dict[str, Any] | None] = {
     "never": None,
     "later": {"N": str(NOW_S + 3 * 86_400)},
-    "soon": {"N": str(NOW_S + 1_800)},
+    "soon": {"N": str(NOW_S + 4 * 3_600)},
     "past": {"N": str(NOW_S - 60)},
     "past, with a fraction": {"N": f"{NOW_S - 60}.5"},
     "long past": {"N": str(NOW_S - FIVE_YEARS_S - 86_400)},
@@ -127,8 +127,8 @@ def test_a_snapshot_and_its_refreshes_leave_them_out(config: Path, tmp_path: Pat
         result = compared(opened(config, leaves_out=leaves_out), file)
         assert (result.exact, result.problems) == (True, ()), result.differences
 
-    later = opened(config, leaves_out=False, hours=1)
-    put(later, item("past", expires={"N": str(NOW_S + 7_200)}))
+    later = opened(config, leaves_out=False, hours=5)
+    put(later, item("past", expires={"N": str(NOW_S + 8 * 3_600)}))
     later.repair([{"pk": {"S": "past"}}])
     done = refresh(later, file, pacing=QUICK)
     assert done.left_out is not None

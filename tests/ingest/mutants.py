@@ -33,7 +33,7 @@ from ingest.mapping import MappingFault
 from ingest.records import Record, key_identity, sequence_number
 from ingest.repair import Repair
 from ingest.scan import Page
-from ingest.shards import Shard, StreamReader
+from ingest.shards import Listing, Shard, StreamReader
 from ingest.walk import Walk
 from ingest.wire import to_boto3
 from ingest.worker import Worker
@@ -391,6 +391,29 @@ def gone_shard_is_not_read_again(patch: Patch) -> None:
 def old_answers_count(patch: Patch) -> None:
     """A shard that was quiet once is taken for quiet, however long ago it was asked."""
     patch.setattr(ingest.walk, "QUIET_FOR_S", 10.0**9)
+
+
+def stream_status_ignored(patch: Patch) -> None:
+    """Every stream is taken for one that takes records, so a closed shard of a stream that is off waits for a child."""
+    listing = StreamReader.listing
+
+    def always_enabled(self: StreamReader) -> Listing:
+        return Listing(listing(self).shards, enabled=True)
+
+    patch.setattr(StreamReader, "listing", always_enabled)
+
+
+def mapping_s_stream_ignored(patch: Patch) -> None:
+    """A mapping on another stream than the table's passes for one on the table's."""
+    look = ingest.heartbeat.look_at_function
+
+    def on_its_stream(table: TableStream, *given: Any, **more: Any) -> Any:
+        seen = look(table, *given, **more)
+        if seen is None or seen.reading is None or not seen.reading.stream:
+            return seen
+        return look(TableStream(table.at, seen.reading.stream), *given, **more)
+
+    patch.setattr(ingest.heartbeat, "look_at_function", on_its_stream)
 
 
 def latest_stream_ignored(patch: Patch) -> None:

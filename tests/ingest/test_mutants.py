@@ -16,7 +16,14 @@ import pytest
 
 from lake.contract.health import Gap
 from tests.contract import test_evidence
-from tests.ingest import model, mutants, test_handler, test_health_backfill_repair, test_worker
+from tests.ingest import (
+    model,
+    mutants,
+    test_handler,
+    test_health_backfill_repair,
+    test_heartbeat,
+    test_worker,
+)
 from tests.ingest.building import ARN, LakeSide, delete_change, event_of, put_change, record
 from tests.ingest.mutants import CAUGHT, HARMLESS, all_mutants, is_caught
 from tests.stubs.faults import Call
@@ -113,6 +120,7 @@ ALONE: Final[Mapping[Mutant, Callable[[], None]]] = {
     mutants.highest_failed_reported: partial(
         test_handler.test_the_lowest_record_that_failed_is_reported, ("a", "c")
     ),
+    mutants.parents_forgotten: test_worker.test_parents_are_read_to_their_end_before_their_children,
     mutants.closed_leaf_is_the_end: partial(
         test_worker.test_a_closed_shard_without_a_child_is_not_the_end_of_an_enabled_stream, True
     ),
@@ -129,6 +137,8 @@ ALONE: Final[Mapping[Mutant, Callable[[], None]]] = {
     mutants.latest_stream_ignored: (
         test_worker.test_a_switch_while_the_worker_runs_is_a_gap_and_the_new_stream_is_read_on
     ),
+    mutants.stream_status_ignored: test_worker.test_a_stream_that_is_off_is_a_gap_and_never_caught_up,
+    mutants.mapping_s_stream_ignored: test_heartbeat.test_a_mapping_on_another_stream_is_a_gap_at_once,
     mutants.stale_evidence_counts: partial(
         test_evidence.test_fresh_evidence_of_everything_is_caught_up_until_it_is_too_old, "worker"
     ),

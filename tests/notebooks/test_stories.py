@@ -100,7 +100,9 @@ def test_changes_as_they_happen(tmp_path: Path, executed: Path) -> None:
 
     assert "a newer version was published: .reload()" in told.said("done = dynalake.refresh")
     (versions,) = re.findall(r"(\d+) versions were published", told.said("dynalake.follow"))
-    assert told.updates == int(versions) >= 1, "the picture moved with each version; a busy machine publishes fewer"
+    assert told.updates == int(versions) >= 1, (
+        "the picture moved with each version; a busy machine publishes fewer"
+    )
     due = [write for write in story(1, NEW_FLIGHTS).live if datetime(2013, 1, 1, 6, 30) <= write.at]
     due = [write for write in due if write.at < datetime(2013, 1, 1, 9, 30)]
     assert f"{len(due):,} reached the lake" in told.said("day.result")

@@ -41,7 +41,7 @@ class Run:
         self.table = self.source.create_table("orders", {"pk": "S"})
         self.stream = StubStream("orders", label=label, shards=shards, now_ms=self.side.clock.now_ms)
         self.streams = StubStreams(self.stream, page_size=page_size)
-        self.streams.most_calls = 5_000
+        self.streams.most_calls = 1_000
         self.table.stream = self.stream
         self.side.checkpoints.note_stream(StreamCheckpoint(self.stream.arn, NOW_MS))
         self.order: list[tuple[str, int]] = []

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from dynalake.doctor.checkup import Patient
 from dynalake.errors import UserError
+from ingest.errors import PolicyRefusedError
 from ingest.wire import from_boto3, to_boto3
 from lake.contract.rows import DELETED
 
@@ -47,7 +48,8 @@ def send_canary(
     """Send an item through the pipeline.
 
     Raises:
-        UserError: it did not arrive in time. It is deleted from the source all the same.
+        UserError: the policy expects keys of another form, and nothing was written; or the item did not arrive in time.
+            It is deleted from the source all the same.
     """
     source = patient.account("source").dynamodb()
     lake = patient.account("lake").dynamodb()
@@ -59,7 +61,13 @@ def send_canary(
         "B": {"B": word.encode()},
     }
     key: dict[str, Any] = {part.name: values[part.type] for part in patient.pipeline.described_source.key}
-    lake_key = to_boto3(patient.pipeline.policy.apply(from_boto3(key)))
+    try:
+        lake_key = to_boto3(patient.pipeline.policy.apply(from_boto3(key)))
+    except PolicyRefusedError as error:
+        raise UserError(
+            f"the canary's key {word!r} does not have the form that the policy expects ({error.message})",
+            remedy="leave --canary out, write an item of your own to the source, and look for it in the lake table",
+        ) from None
 
     def wait(what: str, holds: Callable[[dict[str, Any] | None], bool]) -> float:
         began = monotonic()

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import pytest
 
+from dynalake.doctor import Patient, send_canary
+from dynalake.errors import UserError
 from dynalake.jobs.freshness import look_at_stream
 from dynalake.jobs.parity import read_keys
 from dynalake.pipeline import Pipeline
@@ -238,3 +240,18 @@ def test_a_row_whose_type_changes_after_it_was_replicated_is_refused_and_not_ext
     pipeline.source_dynamodb().delete_item(TableName="orders", Key={"pk": {"S": "ORDER#1"}})
     work(pipeline)
     assert pipeline.parity().exact, "a delete needs nothing but the key"
+
+
+def test_a_canary_that_the_policy_refuses_is_not_sent(
+    tmp_path: Path, aws: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DYNALAKE_HASH_KEY", "9d41c07be2a85f3366b1d0e94c72fa18")
+    pipeline = open_pipeline(
+        write_config(tmp_path, policy='{ pk = { split = "#", after = { CUSTOMER = "hash" } } }')
+    )
+    make_source(pipeline)
+    pipeline.setup()
+    with pytest.raises(UserError, match="does not have the form that the policy expects") as raised:
+        send_canary(Patient("orders", pipeline.config, pipeline._source, pipeline._lake))
+    assert "leave --canary out" in raised.value.remedy
+    assert not pipeline.source_dynamodb().scan(TableName="orders")["Items"]

@@ -204,7 +204,11 @@ def test_removed_and_brought_back_the_data_are_kept_and_the_gap_is_known(orders:
     answer = orders.run("remove", NAME, "--yes", "--json")
     assert answer.code == 0, answer.err
     assert len(orders.rows(lake_table(orders))) == kept
-    gaps = [row for row in orders.rows("dynalake.checkpoints") if row["entry"]["S"] == "gap/removed"]
+    gaps = [
+        row
+        for row in orders.rows("dynalake.checkpoints")
+        if (row["pipeline"]["S"], row["entry"]["S"]) == (lake_table(orders), "gap/removed")
+    ]
     assert len(gaps) == 1
     functions = orders.client("lambda", SOURCE).list_functions()["Functions"]
     assert f"dynalake-{NAME}" not in [function["FunctionName"] for function in functions]

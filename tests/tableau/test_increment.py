@@ -230,7 +230,7 @@ def test_an_extract_whose_rows_are_not_its_trail_s_is_written_anew(tmp_path: Pat
     trail = read_trail(out)
     with opened(out) as hyper:
         hyper.execute_command("DELETE FROM extract.public.things WHERE pk = 'k1'")
-    with open_lake(snapshot) as lake:
+    with open_lake(snapshot, files=True) as lake:
         write_trail(lake, "things", trail_of(out), replace(trail, digest=digest(out)))
     build(snapshot, things(10, {1: 20}))
     assert why(update(snapshot, out)) == "the extract there does not hold the rows that it should"

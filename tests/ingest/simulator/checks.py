@@ -158,8 +158,8 @@ class Checks(WorldBase):
         """What was written a while before a worker said that it was caught up has been applied."""
         for key in differing:
             found = self._last_record(key)
-            if found is None:
-                continue
+            if found is None or key["pk"]["S"] in self._unrecorded:
+                continue  # it lacks a change without a record, and not its last record
             stream, shard, index = found
             is_new = at - min(each.born_ms for each in stream.shards.values()) < NEW_STREAM_MS
             bound = UNLISTED_MS if is_new else QUIET_MS

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from dynalake.deploy.names import code_bucket, quarantine_bucket
 from ingest.wire import to_boto3
@@ -30,7 +34,7 @@ SOME: Final = 5
 
 Side = Literal["source", "lake"]
 ACCOUNTS: Final[dict[Side, str]] = {"source": SOURCE, "lake": LAKE}
-DENIED: Final = ("AccessDenied", "may not call", "are denied", "not allowed")
+DENIED: Final = ("AccessDenied", "may not call", "are denied", "not allowed", "may not see it")
 
 
 @dataclass(frozen=True)
@@ -149,8 +153,10 @@ def denied(answer: Answer) -> bool:
     return any(words in said for words in DENIED)
 
 
-def chosen(name: str) -> list[Any]:
-    found = permissions(name)
+def chosen(
+    name: str, is_meant: Callable[[tuple[Side, str, str]], bool] = lambda permission: True
+) -> list[Any]:
+    found = [each for each in permissions(name) if is_meant(each)]
     return [
         pytest.param(*each, id=f"{each[0]}-{each[1]}-{each[2]}") for each in (found if ALL else found[::SOME])
     ]
@@ -317,3 +323,181 @@ def test_the_repairer_needs_each(
     with repairer.without(side, sid, action):
         *_, (_, answer) = repairs(repairer, *commands)
     assert denied(answer) or "AccessDenied" in caplog.text, answer.out + answer.err
+
+
+# CI deploys through service roles that CloudFormation works in, after an administrator's first deployment
+
+
+@pytest.fixture(scope="module")
+def service_roles(land: Land, operator: Persona) -> str:
+    """The option that names the service roles; the operator's deployment made the shared tables and the code bucket."""
+    trust = {
+        "Effect": "Allow",
+        "Principal": {"Service": "cloudformation.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
+    for account in ACCOUNTS.values():
+        land.client("iam", account).create_role(
+            RoleName="cloudformation",
+            AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+        )
+    roles = (f'{side} = "arn:aws:iam::{account}:role/cloudformation"' for side, account in ACCOUNTS.items())
+    return f"service_roles = {{ {', '.join(roles)} }}"
+
+
+@pytest.fixture(scope="module")
+def ci_before(land: Land, service_roles: str) -> Iterator[Persona]:
+    """CI, with a pipeline that is never deployed."""
+    with persona(land, "proposed", file="ci", deploy=service_roles) as who:
+        yield who
+
+
+@pytest.fixture(scope="module")
+def ci(land: Land, service_roles: str) -> Iterator[Persona]:
+    """CI, with a pipeline that it has deployed."""
+    with persona(land, "integrated", file="ci", deploy=service_roles) as who:
+        answer = deploy_change(who)
+        assert answer.code == 0, answer.out + answer.err
+        assert not denied(answer), answer.out + answer.err
+        land.client("dynamodb", SOURCE).update_table(
+            TableName=who.name, ReplicaUpdates=[{"Create": {"RegionName": "eu-west-1"}}]
+        )
+        yield who
+
+
+def dry_run(who: Persona) -> Answer:
+    return who.run("deploy", who.name, "--dry-run", "--code", str(who.land.zip))
+
+
+CHANGES: Final = count(1)
+
+
+def undo_setup(who: Persona) -> None:
+    """Make the lake forget the pipeline, and switch off what `setup` switches on."""
+    dynamodb, table = who.land.client("dynamodb", LAKE), who.land.pipeline(who.name).lake_table
+    key = {"pipeline": {"S": table}, "entry": {"S": "stream"}}
+    dynamodb.delete_item(TableName="dynalake.checkpoints", Key=key)
+    with suppress(dynamodb.exceptions.ResourceNotFoundException):
+        dynamodb.update_time_to_live(
+            TableName=table, TimeToLiveSpecification={"Enabled": False, "AttributeName": "_lake_expires"}
+        )
+    with suppress(dynamodb.exceptions.ResourceNotFoundException, dynamodb.exceptions.TableNotFoundException):
+        dynamodb.update_continuous_backups(
+            TableName=table, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": False}
+        )
+
+
+def deploy_change(who: Persona) -> Answer:
+    """Deploy other code and another write ceiling, and what `setup` does for a pipeline that the lake does not know."""
+    undo_setup(who)
+    change = next(CHANGES)
+    text = re.sub(r"\nlake = \{ MaxWriteUnits.*\n", "", who.land.config.read_text(encoding="utf-8"))
+    who.land.config.write_text(f"{text}\nlake = {{ MaxWriteUnits = {100 + change} }}\n", encoding="utf-8")
+    code = who.land.folder / "changed.zip"
+    code.write_bytes(who.land.zip.read_bytes() + str(change).encode())
+    return deploy_again(who)
+
+
+def deploy_again(who: Persona) -> Answer:
+    return who.run("deploy", who.name, "--yes", "--code", str(who.land.folder / "changed.zip"))
+
+
+NEEDED_BEFORE: Final = {
+    "cloudformation:DeleteChangeSet",
+    "cloudformation:DeleteStack",
+    "iam:GetRole",
+    "lambda:GetAccountSettings",
+}
+"""What only a pipeline needs that was not deployed before: its checks, and discarding what was proposed."""
+
+DONE_WITHOUT: Final = {
+    ("source", "UploadTheCode", "s3:GetObject"),
+    ("source", "SeeTheSourceTable", "dynamodb:DescribeTimeToLive"),
+}
+"""Without these a deployment does something else, and does not say that it was denied; each has a test of its own."""
+
+NOT_SHOWN: Final = {"iam:PassRole", "cloudformation:DescribeEvents"}
+"""The emulator does not check that a service role may be passed (CloudFormation user guide, "CloudFormation service
+role"), and fails no change set for a validation error, whose details DescribeEvents gives."""
+
+
+def is_needed_to_deploy(permission: tuple[Side, str, str]) -> bool:
+    return permission not in DONE_WITHOUT and permission[2] not in NOT_SHOWN | NEEDED_BEFORE
+
+
+def test_ci_s_policies_suffice_for_a_dry_run(ci_before: Persona) -> None:
+    answer = dry_run(ci_before)
+    assert answer.code == 0, answer.err
+    assert not denied(answer), answer.err
+
+
+@pytest.mark.parametrize(
+    ("side", "sid", "action"), chosen("ci", lambda permission: permission[2] in NEEDED_BEFORE)
+)
+def test_ci_needs_each_for_a_dry_run(ci_before: Persona, side: Side, sid: str, action: str) -> None:
+    with ci_before.without(side, sid, action):
+        assert denied(dry_run(ci_before))
+    dry_run(ci_before)  # discards what could not be discarded
+
+
+def test_ci_s_policies_suffice_to_deploy_and_to_change(ci: Persona) -> None:
+    """The fixture has deployed the pipeline."""
+    for answer in (deploy_change(ci), deploy_again(ci), ci.run("setup", ci.name)):
+        assert answer.code == 0, answer.err
+        assert not denied(answer), answer.err
+
+
+@pytest.mark.parametrize(("side", "sid", "action"), chosen("ci", is_needed_to_deploy))
+def test_ci_needs_each_to_deploy(ci: Persona, side: Side, sid: str, action: str) -> None:
+    with ci.without(side, sid, action):
+        assert denied(deploy_change(ci))
+
+
+def test_ci_reads_the_code_to_leave_it_as_it_is(ci: Persona) -> None:
+    assert deploy_change(ci).code == 0
+    unchanged = "dynalake-integrated-source: nothing to change"
+    with ci.without("source", "UploadTheCode", "s3:GetObject"):
+        assert unchanged not in deploy_again(ci).out
+    assert unchanged in deploy_again(ci).out
+
+
+def test_ci_sees_how_a_global_table_expires(ci: Persona) -> None:
+    """Which the function needs, to tell what expired from what was deleted."""
+    cloudformation = ci.land.client("cloudformation", SOURCE)
+
+    def deployed() -> str:
+        assert deploy_change(ci).code == 0
+        stack = cloudformation.describe_stacks(StackName="dynalake-integrated-source")["Stacks"][0]
+        return next(
+            str(each["ParameterValue"])
+            for each in stack["Parameters"]
+            if each["ParameterKey"] == "ReplicatedTtl"
+        )
+
+    with ci.without("source", "SeeTheSourceTable", "dynamodb:DescribeTimeToLive"):
+        assert deployed() == "-"  # not known
+    assert deployed() == ""  # none
+
+
+def test_ci_touches_no_row_of_the_lake_and_makes_no_role_or_bucket(ci: Persona) -> None:
+    """Asked directly, so that no check of a command's own is in the way."""
+
+    def refused(service: str, side: Side, operation: str, **request: Any) -> bool:
+        session = boto3.Session(profile_name=f"{ci.name}-{side}")
+        client: Any = session.client(service, region_name=REGION, endpoint_url=ci.land.aws.endpoint)  # type: ignore[call-overload]
+        with pytest.raises(ClientError) as error:
+            getattr(client, operation)(**request)
+        return error.value.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException")
+
+    table, key = ci.land.pipeline(ci.name).lake_table, {"pk": {"S": "a"}, "sk": {"N": "1"}}
+    other = {"pipeline": {"S": "another"}, "entry": {"S": "stream"}}
+    assert refused("dynamodb", "lake", "scan", TableName=table)
+    assert refused("dynamodb", "lake", "get_item", TableName=table, Key=key)
+    assert refused("dynamodb", "lake", "put_item", TableName=table, Item=key)
+    assert refused("dynamodb", "lake", "delete_item", TableName=table, Key=key)
+    assert refused("dynamodb", "lake", "put_item", TableName="dynalake.checkpoints", Item=other)
+    assert refused("dynamodb", "source", "put_item", TableName=ci.name, Item=key)
+    assert refused("iam", "source", "create_role", RoleName="any", AssumeRolePolicyDocument="{}")
+    bucket = code_bucket(SOURCE, REGION)
+    assert refused("s3", "source", "create_bucket", Bucket="any-other-bucket")
+    assert refused("s3", "source", "put_bucket_policy", Bucket=bucket, Policy="{}")

@@ -18,6 +18,7 @@ _parsed = lru_cache(maxsize=None)(JSONFileLoader().load_file)
 JSONFileLoader.load_file = lambda _, file_path: _parsed(file_path)  # type: ignore[assignment,method-assign]
 
 LONGEST: Final = (
+    "tests/operate/",
     "tests/notebooks/",
     "tests/ingest_kill/",
     "tests/end_to_end/",

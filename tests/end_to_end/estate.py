@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ingest.records import lambda_event
 from ingest.wire import from_boto3, to_boto3
+from lake.contract.health import GAP_PREFIX
 from lake.contract.naming import catalogue_table_name, checkpoint_table_name, lake_table_name
 from lake.contract.versions import label_of_stream, streamed
 from lake.tables import TableKey, ensure_lake_table, ensure_shared_tables
@@ -261,11 +262,11 @@ class Pipeline:
         return from_boto3(answer["Item"]) if "Item" in answer else None
 
     def gaps(self) -> list[dict[str, Any]]:
-        """What is noted in the checkpoint table of this pipeline."""
+        """The gaps that are noted in the checkpoint table of this pipeline."""
         return [
             item
             for item in _scan(self._estate.lake_dynamodb, CHECKPOINTS)
-            if item["pipeline"]["S"] == self.lake_table
+            if item["pipeline"]["S"] == self.lake_table and item["entry"]["S"].startswith(GAP_PREFIX)
         ]
 
     def observed(self) -> set[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -131,18 +132,19 @@ class Account:
         return self._client("scheduler")
 
     def _client(self, service: str) -> Any:
-        """The account's client of a service, made once: botocore parses the service's model to make it."""
-        if service not in self._clients:
-            self._clients[service] = self._new_client(service)
-        return self._clients[service]
+        return self._once(service, lambda: self._new_client(service))
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        """A client that is made once, because botocore parses the service's model to make it."""
+        if name not in self._clients:
+            self._clients[name] = make()
+        return self._clients[name]
 
     def _new_client(self, service: str) -> Any:
         return self.session.client(service, **self._where())  # type: ignore[call-overload]
 
     def _s3(self, owner_of: OwnerOf, which: str) -> S3Client:
-        if which not in self._clients:
-            self._clients[which] = s3_client(self.session, owner_of, **self._where())
-        client: S3Client = self._clients[which]
+        client: S3Client = self._once(which, lambda: s3_client(self.session, owner_of, **self._where()))
         return client
 
     def _where(self) -> dict[str, Any]:

@@ -222,7 +222,8 @@ class Applier:
             self._put(change)
         except MalformedRecordError as error:
             return Outcome.REFUSED, str(error)
-        except ParamValidationError:
+        except (ParamValidationError, RecursionError, UnicodeEncodeError):
+            # botocore's check of a value is recursive, and half of a surrogate pair cannot be written in UTF-8.
             return Outcome.REFUSED, "a value has not the form that DynamoDB takes"
         except UNREACHABLE as error:
             return Outcome.FAILED, f"the lake could not be reached ({type(error).__name__})"

@@ -154,13 +154,7 @@ def health_document(health: Health) -> dict[str, Any]:
         "complete": health.complete,
         "at": health.at,
         "newest_source_at": health.newest_source_at,
-        "gaps": [
-            {
-                **{field.name: getattr(gap, field.name) for field in dataclasses.fields(gap)},
-                "remedy": gap.remedy,
-            }
-            for gap in health.gaps
-        ],
+        "gaps": [{**dataclasses.asdict(gap), "remedy": gap.remedy} for gap in health.gaps],
         "reason": health.reason,
         "remedy": health.remedy,
         "checked_at": health.checked_at,

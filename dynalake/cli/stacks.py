@@ -27,9 +27,6 @@ SideOption = Annotated[
     Literal["lake", "source"] | None,
     typer.Option("--side", help="Which side; both if not given.", show_default=False),
 ]
-CODE_VERSION = "CodeVersion"
-"""The parameter of the source side's template for the version of the function's zip."""
-
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -221,6 +218,8 @@ def _with_code(
         The change set to carry out: another one than was shown if only now the version is known, and None if with
         this version there is nothing to change.
     """
+    from dynalake.deploy.plans import CODE_VERSION
+
     plan = change_set.plan
     if CODE_VERSION not in plan.parameters:
         return change_set

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 Side = Literal["source", "lake"]
 
+CODE_VERSION: Final = "CodeVersion"
+"""The parameter of the source side's template for the version of the function's zip in its bucket."""
+
 MIN_EXTERNAL_ID: Final = 16
 """Characters; the templates demand as many."""
 
@@ -229,7 +232,7 @@ class Deployment:
             "MaxWcu": f"{self.config.max_wcu:g}" if self.config.max_wcu else "",
             "CodeBucket": code.bucket,
             "CodeKey": code.key,
-            "CodeVersion": code.version,
+            CODE_VERSION: code.version,
             "QuarantineBucket": "make" if makes_bucket else "existing",
             "QuarantineBucketName": bucket,
             "QuarantinePrefix": prefix,

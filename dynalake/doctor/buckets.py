@@ -8,7 +8,6 @@ from dynalake.deploy.buckets import bucket_is_missing, deletes_objects, wrong_se
 from dynalake.deploy.code import OTHER_BUCKET
 from dynalake.deploy.plans import Deployment
 from dynalake.doctor.checkup import FailedError, Patient, Prerequisite, SkippedError, WarnedError
-from dynalake.doctor.functions import NOT_DEPLOYED
 from ingest.quarantine import bucket_of
 
 
@@ -29,8 +28,7 @@ class _Looks:
     def quarantine(self) -> str:
         address = self._patient.config.quarantine
         if not address.startswith("s3://"):
-            if not self._patient.is_deployed:
-                raise SkippedError(NOT_DEPLOYED)
+            self._patient.require_deployed()
             raise FailedError(
                 f"{address!r} is no bucket", f'write quarantine = "s3://…", then {self._redeploy}'
             )
@@ -44,8 +42,7 @@ class _Looks:
         return f"{found}, records {'expire' if expires else 'never expire'}"
 
     def code(self) -> str:
-        if not self._patient.is_deployed:
-            raise SkippedError(NOT_DEPLOYED)
+        self._patient.require_deployed()
         bucket = Deployment(self._patient.name, self._patient.config).code_bucket
         return self._bucket(bucket, OTHER_BUCKET)
 

@@ -149,6 +149,15 @@ class Patient:
         """Whether a function shall replicate it, and not a worker."""
         return self.config.deploy.external_id is not None
 
+    def require_deployed(self) -> None:
+        """Skip a prerequisite of the function where a worker replicates.
+
+        Raises:
+            SkippedError: no function shall replicate it.
+        """
+        if not self.is_deployed:
+            raise SkippedError("replicated by `dynalake run`, not by a function")
+
 
 def check_up(patient: Patient) -> Iterator[Check]:
     """Look at each prerequisite, in the order in which they build on one another."""

@@ -12,7 +12,7 @@ from dynalake.config import DeployConfig
 from dynalake.deploy.deployer import SIDES
 from dynalake.deploy.names import alarm_prefix, function_name, function_role, writer_role
 from dynalake.deploy.plans import Deployment
-from dynalake.doctor.checkup import FailedError, Patient, Prerequisite, SkippedError
+from dynalake.doctor.checkup import FailedError, Patient, Prerequisite
 from ingest.mapping import latest_stream, mappings_faults
 
 ALARMS: Final = (
@@ -44,9 +44,6 @@ def alarms_of(deploy: DeployConfig) -> list[str]:
     return [name for name in ALARMS if name not in left_out]
 
 
-NOT_DEPLOYED: Final = "replicated by `dynalake run`, not by a function"
-
-
 def of_functions(patient: Patient) -> Sequence[Prerequisite]:
     """The prerequisites of the function."""
     look = _Looks(patient)
@@ -68,7 +65,7 @@ class _Looks:
         self._redeploy = {side: patient.redeploy(side) for side in SIDES}
 
     def trust(self) -> str:
-        self._only_if_deployed()
+        self._patient.require_deployed()
         deployment = Deployment(self._name, self._patient.config)
         iam = self._patient.account("lake").iam()
         role = writer_role(self._name)
@@ -90,7 +87,7 @@ class _Looks:
         return "the function's role alone, with the ExternalId"
 
     def role(self) -> str:
-        self._only_if_deployed()
+        self._patient.require_deployed()
         iam = self._patient.account("source").iam()
         role = function_role(self._name)
         try:
@@ -103,7 +100,7 @@ class _Looks:
 
     @cached_property
     def _function(self) -> Mapping[str, Any]:
-        self._only_if_deployed()
+        self._patient.require_deployed()
         functions = self._patient.account("source").functions()
         try:
             return functions.get_function_configuration(FunctionName=function_name(self._name))
@@ -179,7 +176,7 @@ class _Looks:
 
     @cached_property
     def _alarms(self) -> list[Mapping[str, Any]]:
-        self._only_if_deployed()
+        self._patient.require_deployed()
         pages = (
             self._patient.account("source")
             .cloudwatch()
@@ -222,10 +219,6 @@ class _Looks:
             f"nobody listens to {topics[0].rpartition(':')[2]}",
             f"write deploy.alarm_email, then {self._redeploy['source']}; or subscribe to the topic",
         )
-
-    def _only_if_deployed(self) -> None:
-        if not self._patient.is_deployed:
-            raise SkippedError(NOT_DEPLOYED)
 
 
 def _plain(condition: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

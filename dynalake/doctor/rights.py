@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynalake.deploy.deployer import Deployer
 from dynalake.deploy.names import function_name, stack_name
-from dynalake.deploy.plans import Side
+from dynalake.deploy.plans import CODE_VERSION, Side
 from dynalake.deploy.stacks import stacks_of
 from dynalake.doctor.checkup import FailedError, Patient, Prerequisite, SkippedError, WarnedError
 from ingest.package import PackageError
@@ -33,7 +33,7 @@ def of_rights(patient: Patient) -> Sequence[Prerequisite]:
 
 
 def _code(patient: Patient) -> str:
-    _only_if_deployed(patient)
+    patient.require_deployed()
     account = patient.account("source")
     functions, name = account.functions(), function_name(patient.name)
     try:
@@ -43,7 +43,7 @@ def _code(patient: Patient) -> str:
     deployed = base64.b64decode(found).hex()
     stack = stacks_of("source", patient.config, account).parameters(stack_name(patient.name, "source"))
     bucket, key = stack.get("CodeBucket", ""), stack.get("CodeKey", "")
-    version = f" --s3-object-version {stack['CodeVersion']}" if stack.get("CodeVersion") else ""
+    version = f" --s3-object-version {stack[CODE_VERSION]}" if stack.get(CODE_VERSION) else ""
     named = key.rpartition("/")[2].removesuffix(".zip")  # `dynalake deploy` names it by its SHA-256
     if len(named) == len(deployed) and named != deployed:
         raise FailedError(
@@ -66,7 +66,7 @@ def _code(patient: Patient) -> str:
 
 
 def _roles(patient: Patient, side: Side) -> str:
-    _only_if_deployed(patient)
+    patient.require_deployed()
     account = patient.account(side)
     iam = account.iam()
     problems: list[str] = []
@@ -173,8 +173,3 @@ def _key_of(table: Mapping[str, Any]) -> TableKey:
     return TableKey(
         tuple((part["AttributeName"], types[part["AttributeName"]]) for part in table["KeySchema"])
     )
-
-
-def _only_if_deployed(patient: Patient) -> None:
-    if not patient.is_deployed:
-        raise SkippedError("replicated by `dynalake run`, not by a function")

@@ -404,3 +404,28 @@ def test_another_key_concerns_all_rows_until_one_has_fitted(key: dict[str, Any])
         Outcome.APPLIED,
         Outcome.REFUSED,
     ]
+
+
+@pytest.mark.parametrize("tag", ["M", "L"])
+@pytest.mark.parametrize("depth", [400, 5_000, 60_000])
+def test_a_value_that_is_nested_without_end_is_refused_alone(tag: str, depth: int) -> None:
+    """DynamoDB allows 32 levels, and botocore's check of a value is recursive."""
+    deep: dict[str, Any] = {"S": "x"}
+    for _ in range(depth):
+        deep = {"M": {"x": deep}} if tag == "M" else {"L": [deep]}
+    side = LakeSide()
+    changes = [put_change("a", 1), put_change("deep", 2, d=deep), put_change("c", 3)]
+    outcomes = [result.outcome for result in side.applier().apply(changes)]
+    assert outcomes[0] is outcomes[2] is Outcome.APPLIED
+    if depth > 1_000:
+        assert outcomes[1] is Outcome.REFUSED
+
+
+@pytest.mark.parametrize(
+    "more", [{"d": {"S": "\ud800"}}, {"\udfff": {"S": "x"}}, {"d": {"SS": ["a", "\ud83d"]}}]
+)
+def test_half_of_a_surrogate_pair_is_refused_alone(more: dict[str, Any]) -> None:
+    side = LakeSide()
+    changes = [put_change("a", 1), put_change("odd", 2, **more), put_change("c", 3)]
+    outcomes = [result.outcome for result in side.applier().apply(changes)]
+    assert outcomes == [Outcome.APPLIED, Outcome.REFUSED, Outcome.APPLIED]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ingest.errors import QuarantineError
+from lake.errors import DENIED
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -246,7 +247,7 @@ def digest(content: Any) -> str:
 
 def is_denied(error: ClientError | BotoCoreError) -> bool:
     """Whether S3 refused a request, which it also does where the bucket belongs to an unexpected account."""
-    return isinstance(error, ClientError) and error.response["Error"]["Code"] in ("AccessDenied", "403")
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in DENIED
 
 
 def _said(error: ClientError | BotoCoreError) -> str:

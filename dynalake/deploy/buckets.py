@@ -83,7 +83,7 @@ def bucket_is_missing(s3: S3Client, name: str, remedy: str = "") -> bool:
         code = error.response["Error"]["Code"]
         if code in ("404", "NoSuchBucket", "NotFound"):
             return True
-        if code in ("403", "Forbidden", "AccessDenied"):
+        if code in DENIED:
             raise DeployError(
                 f"the bucket {name!r} belongs to another account than expected, or these credentials may not see it",
                 remedy=remedy or "choose another name: bucket names are unique across all accounts",
@@ -126,10 +126,11 @@ def wrong_settings(
         bucket: the bucket.
         region: its Region.
         kms_key: the ARN of the customer key with which it should be encrypted; any encryption will do where empty.
-        on_denied: told the operation that these credentials may not call; an error where it is None.
+        on_denied: called with the name of each operation that these credentials may not call. Without it, a denied
+            call is an error.
 
     Raises:
-        botocore.exceptions.ClientError: S3 does not answer, or denies a look and `on_denied` is None.
+        botocore.exceptions.ClientError: S3 does not answer, or denies a call and there is no `on_denied`.
     """
     looks: dict[str, Callable[[Mapping[str, Any]], Setting | None]] = {
         "get_public_access_block": _public_access,

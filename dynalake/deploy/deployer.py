@@ -126,7 +126,10 @@ class Deployer:
         return stack
 
     def bring(self, code: bytes) -> str:
-        """Bring the function's zip to the source account; gives its version there, empty where there are none.
+        """Upload the function's zip to the source account.
+
+        Returns:
+            The version of the stored object; empty if the bucket keeps no versions.
 
         Raises:
             DeployError: the bucket is another account's, or refuses.

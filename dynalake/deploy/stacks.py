@@ -211,7 +211,7 @@ class Stacks:
         Returns, Raises: as `propose`; the other one is still there after an error.
         """
         made = self.propose(plan)
-        self._throw_away(plan.stack, change_set.id, change_set.is_new and made is None)
+        self._throw_away(plan.stack, change_set.id, change_set.is_new and not made)
         return made
 
     def discard(self, change_set: ChangeSet) -> None:
